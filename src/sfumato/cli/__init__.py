@@ -1,0 +1,41 @@
+"""The command line: parse, call, show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sfumato._version import __version__
+from sfumato.cli import commands
+from sfumato.cli.models import models_app
+from sfumato.cli.train import train_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Restore images of any size with diffusion models, faithfully.",
+    pretty_exceptions_enable=False,
+)
+commands.add_to(app)
+app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sfumato {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the program."""
+    app()

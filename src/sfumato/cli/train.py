@@ -1,0 +1,223 @@
+"""``sfumato train``: train the models on one's own photographs."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from sfumato.training import Event, PriorSettings
+
+train_app = typer.Typer(help="Train models on your own photographs.", no_args_is_help=True)
+
+_FEW_PHOTOGRAPHS = 100
+_INTERRUPTED = 130
+_CROP_PIXELS = 64 * 64
+
+
+@train_app.callback()
+def _train() -> None:
+    """Train models on your own photographs."""
+
+
+@train_app.command()
+def prior(
+    data: Annotated[Path, typer.Option(help="Folder of photographs to train on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")],
+    holdout: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to validate on.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Settings, in stages (recipes/prior.toml).")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help='Weights to start from: a checkpoint or "embedded".')
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the whole training.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; the next call goes on.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
+    ] = None,
+    save_minutes: Annotated[float, typer.Option(help="Time between saved states.")] = 10.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
+) -> None:
+    """Train a prior: a denoiser of photographs, which every restoration stands on.
+
+    Ctrl-C saves the state and ends; the same command goes on from there, to the same weights.
+    """
+    from sfumato.training import Stopped, stage_runs, train_prior
+
+    stages = _stages(recipe, {"init": init, "steps": steps, "batch": batch, "seed": seed})
+    where = _device(device)
+    end = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    runs = stage_runs(stages, out)
+    with _interruption() as interrupted, _progress() as progress:
+        for number, (settings, folder) in enumerate(runs, 1):
+            show = _Display(progress, f"stage {number} of {len(runs)}")
+            for event in train_prior(
+                settings,
+                data,
+                folder,
+                holdout=holdout,
+                device=where,
+                save_minutes=save_minutes,
+                stop_minutes=(end - time.monotonic()) / 60,
+                stop=lambda: bool(interrupted),
+                compile_network=where.startswith("cuda"),
+            ):
+                show(event)
+            if isinstance(event, Stopped):
+                raise typer.Exit(_INTERRUPTED if interrupted else 0)
+
+
+def _stages(recipe: Path | None, given: dict[str, object]) -> list[PriorSettings]:
+    """Return the recipe's stages, or one of defaults, with the options of the command line."""
+    from sfumato.errors import SettingsError
+    from sfumato.training import PriorSettings, load_recipe
+
+    stages = load_recipe(recipe) if recipe else [PriorSettings()]
+    if len(stages) > 1 and given["steps"] is not None:
+        raise SettingsError(
+            f"--steps for a recipe of {len(stages)} stages", do="write the steps in the recipe"
+        )
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "batch" in changes:
+        changes["batch_pixels"] = int(str(changes.pop("batch"))) * _CROP_PIXELS
+    first = changes.pop("init", stages[0].init)
+    stages = [PriorSettings.of(s.model_dump() | changes, where="options") for s in stages]
+    stages[0] = stages[0].model_copy(update={"init": first})
+    return stages
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+@contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """Collect Ctrl-C and the request to terminate in a list; a second one ends at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+    ) as progress:
+        yield progress
+
+
+@final
+class _Display:
+    """Shows the events of one run: a bar with loss and time left, and a line for what stays."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None, told="reading the photographs")
+        self._left = TimeLeft()
+        self._n_steps = 0
+        self._loss = float("nan")
+
+    def __call__(self, event: Event) -> None:
+        """Show ``event``."""
+        from sfumato.training import Finished, Started, Stepped
+
+        if isinstance(event, Started):
+            self._n_steps = event.n_steps
+            self._progress.update(self._task, total=event.n_steps, completed=event.step, told="")
+        if isinstance(event, Stepped):
+            self._loss = event.loss
+            left = self._left(event.step, self._n_steps, time.monotonic())
+            told = f"loss {event.loss:.4f}  {left}"
+            self._progress.update(self._task, completed=event.step, told=told)
+        if isinstance(event, Finished):
+            self._progress.update(self._task, total=event.step, completed=event.step, told="done")
+        for line in describe(event, self._loss):
+            self._progress.console.print(line, highlight=False, markup=False)
+
+
+@final
+class TimeLeft:
+    """The time left, by the speed of the last reports, pauses to save and validate included."""
+
+    def __init__(self, n_reports: int = 200) -> None:
+        self._reports: deque[tuple[int, float]] = deque(maxlen=n_reports)
+
+    def __call__(self, step: int, n_steps: int, now: float) -> str:
+        """Note that ``step`` is done at ``now`` (seconds); return the time left in words.
+
+        >>> left = TimeLeft()
+        >>> left(10, 1000, 0.0), left(20, 1000, 60.0)
+        ('', '1 h 38 min left')
+        """
+        self._reports.append((step, now))
+        first, began = self._reports[0]
+        if step == first:
+            return ""
+        minutes = round((n_steps - step) * (now - began) / (step - first) / 60)
+        if minutes < 1:
+            return "less than a minute left"
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"
+
+
+def describe(event: Event, loss: float) -> list[str]:
+    """Return the lines that an event leaves on the screen; ``loss`` is the last one reported."""
+    from sfumato.training import Finished, Saved, Started, Stopped, Validated
+
+    match event:
+        case Started():
+            lines = [f"{s.path}: skipped, {s.reason}" for s in event.skipped]
+            if event.n_photographs < _FEW_PHOTOGRAPHS:
+                lines.append(
+                    f"Only {event.n_photographs} photographs: it will learn them by heart."
+                )
+            lines.append(
+                f"{event.n_parameters / 1e6:.1f} million parameters, {event.n_photographs} "
+                f"photographs, {event.n_holdout} held out, from step {event.step}"
+            )
+            return lines
+        case Validated():
+            psnr = "  ".join(f"{sigma:g}: {value:.2f}" for sigma, value in event.psnr.items())
+            return [f"step {event.step}  loss {loss:.4f}  dB at noise {psnr}"]
+        case Stopped():
+            return [f"Stopped at step {event.step}. The same command goes on from there."]
+        case Finished():
+            return [f"The prior is {event.path}"]
+        case Saved():
+            return [f"step {event.step}  loss {loss:.4f}  saved"]
+        case _:
+            return []

@@ -1,0 +1,133 @@
+"""A network as a denoiser, by the preconditioning of EDM (Karras et al. 2022, section 5).
+
+::
+
+    D(x_t, σ) = c_skip x_t + c_out F(c_in x_t, ln(σ) / 4)                              (7)
+    c_skip = s² / (σ² + s²)     c_out = σ s / √(σ² + s²)     c_in = 1 / √(σ² + s²)      (table 1)
+
+with ``s`` the standard deviation of the data. The network sees inputs and targets of variance 1 at
+every noise level; at small σ it only has to find the noise, at large σ the picture.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+from sfumato._typing import Images
+from sfumato.errors import SettingsError, ShapeError
+from sfumato.nn import UNet
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+
+#: Below this the network is not asked: ``c_out`` lets less than 1e-6 of its answer through.
+_SMALLEST_SIGMA = 1e-6
+
+
+@final
+class EDMDenoiser(nn.Module):
+    """``D(x_t, sigma)``: the estimate of ``x_0`` in ``x_t = x_0 + sigma eps``, by a U-Net.
+
+    Any height and width from 1 will do: the sides are mirrored up to a multiple of the network's
+    stride and cut again. It computes in float32; ``precision="bf16"`` runs the network, and
+    nothing else, in bfloat16 where the device can. The answer has the dtype and device of ``x_t``.
+
+    >>> from sfumato.nn import UNetConfig
+    >>> net = UNet(UNetConfig(channels=(4, 8), blocks=1, embedding=8))
+    >>> EDMDenoiser(net)(torch.zeros(2, 3, 5, 7), 0.5).shape
+    torch.Size([2, 3, 5, 7])
+    """
+
+    def __init__(self, net: UNet, sigma_data: float = 0.5, precision: Precision = "fp32") -> None:
+        super().__init__()
+        if not 0 < sigma_data < float("inf"):
+            raise SettingsError(f"sigma_data = {sigma_data}", expected="a positive number")
+        if precision not in ("fp32", "bf16"):
+            raise SettingsError(f"precision {precision!r}", expected='"fp32" or "bf16"')
+        # torch's stubs leave this form of `to` out.
+        self.net: UNet = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sigma_data = sigma_data
+        self.precision = precision
+
+    def forward(self, x_t: Images, sigma: float | Tensor) -> Images:
+        """Return the estimate of ``x_0``, of the shape of ``x_t``.
+
+        ``x_t`` is (batch, 3, height, width); ``sigma`` is one number or (batch,), at least 0
+        (where it is 0 the answer is ``x_t``). Raises ShapeError where they do not fit.
+        """
+        _check_images(x_t)
+        x, s, sigma = x_t.float(), self.sigma_data, _per_image(sigma, x_t)
+        variance = sigma**2 + s**2
+        c_skip, c_out, c_in = s**2 / variance, sigma * s / variance.sqrt(), variance.rsqrt()
+        level = sigma.clamp(min=_SMALLEST_SIGMA).log().flatten() / 4
+        return (c_skip * x + c_out * self._network(c_in * x, level)).to(x_t.dtype)
+
+    def _network(self, x: Tensor, level: Tensor) -> Tensor:
+        """Evaluate ``F(x, level)`` in the precision asked for, at any size."""
+        height, width = x.shape[-2:]
+        x = mirror_to_multiple(x, self.net.config.stride)
+        x = x.contiguous(memory_format=torch.channels_last)
+        half = self.precision == "bf16"
+        if half and not supports_bf16(x.device):
+            raise SettingsError(f"bf16 on {x.device}", do='use precision="fp32" there')
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            f: Tensor = self.net(x, level)
+        return f[..., :height, :width].float()
+
+
+def supports_bf16(device: torch.device) -> bool:
+    """Whether autocast to bfloat16 works on ``device`` (not whether it is faster)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu"
+
+
+def best_precision(device: torch.device) -> Precision:
+    """Return "bf16" where ``device`` computes in it natively, else "fp32"."""
+    if device.type == "cpu":
+        native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return "bf16" if native else "fp32"
+    return "bf16" if supports_bf16(device) else "fp32"
+
+
+def mirror_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Lengthen the last two axes of ``x`` to multiples of ``multiple`` by mirroring.
+
+    The mirror stands in the middle of the last pixel; a side that is too short is mirrored again
+    and again, and a side of 1 repeats its pixel.
+
+    >>> mirror_to_multiple(torch.arange(3.0).view(1, 3), 4)
+    tensor([[0., 1., 2., 1.],
+            [0., 1., 2., 1.],
+            [0., 1., 2., 1.],
+            [0., 1., 2., 1.]])
+    """
+    for axis in (-2, -1):
+        n = x.shape[axis]
+        if n % multiple:
+            i = torch.arange(-(-n // multiple) * multiple, device=x.device)
+            period = max(2 * (n - 1), 1)
+            i = i % period
+            x = x.index_select(axis, torch.minimum(i, period - i) if n > 1 else i)
+    return x
+
+
+def _check_images(x: Tensor) -> None:
+    if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or not x.is_floating_point():
+        raise ShapeError(
+            f"x_t of shape {tuple(x.shape)} and type {x.dtype}",
+            expected="floating-point images (batch, 3, height, width)",
+        )
+
+
+def _per_image(sigma: float | Tensor, x_t: Tensor) -> Tensor:
+    """Return ``sigma`` as float32 of shape (batch, 1, 1, 1)."""
+    sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x_t.device)
+    if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x_t))):
+        raise ShapeError(
+            f"sigma of shape {tuple(sigma.shape)} for a batch of {len(x_t)}",
+            expected="a number, or one for each image",
+        )
+    return sigma.reshape(-1, 1, 1, 1).expand(len(x_t), 1, 1, 1)

@@ -1,0 +1,19 @@
+"""Guidance: each turns what is known about the image into a correction of the denoiser's estimate."""
+
+from sfumato.guidance.constraints import Guide, Paste
+from sfumato.guidance.ddnm import DDNM
+from sfumato.guidance.ddnm_plus import DDNMPlus
+from sfumato.guidance.measurement import Measurement, to_model_units, to_unit_range
+from sfumato.guidance.proximal import Proximal, posterior_variance
+
+__all__ = [
+    "DDNM",
+    "DDNMPlus",
+    "Guide",
+    "Measurement",
+    "Paste",
+    "Proximal",
+    "posterior_variance",
+    "to_model_units",
+    "to_unit_range",
+]

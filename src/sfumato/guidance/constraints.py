@@ -1,0 +1,65 @@
+"""Constraints of the tiling: what the neighbours have restored, and what a coarser level has."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from sfumato._typing import Images
+from sfumato.diffusion.guidance import Guidance, Step
+from sfumato.operators import AveragePool
+
+
+@final
+class Paste(Guidance):
+    """Mask-shift restoration's constraint:  ``x̂_0 = A_m x. + (I − A_m) x_0``  (arXiv 2303.00354, section 3.2).
+
+    Wraps the tile's own guidance, and has the last word after it. ``frozen`` (1, height, width) is true where ``restored``
+    (1, channels, height, width) holds finished pixels. They bring no measurement noise along, so that their noise is the sampler's own.
+    """
+
+    def __init__(self, inner: Guidance, restored: Images, frozen: Tensor) -> None:
+        self.inner = inner
+        self.restored = restored
+        self.frozen = frozen
+        self.needs_noise = inner.needs_noise
+        self.shapes_noise = inner.shapes_noise
+
+    @override
+    def correct(self, x_0: Images, step: Step) -> Images:
+        return torch.where(self.frozen, self.restored, self.inner.correct(x_0, step))
+
+    @override
+    def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
+        return torch.where(self.frozen, noise, self.inner.mix(noise, z, step))
+
+
+@final
+class Guide(Guidance):
+    """Hierarchical restoration's constraint:  ``x̂_0 = A_sr⁺ x.. + (I − A_sr⁺ A_sr) x_0``  (arXiv 2303.00354, section 3.3).
+
+    ``A_sr`` is average pooling by ``ratio`` and ``coarse`` the coarser level's result, (1, channels, height/ratio, width/ratio). The guide holds while
+    the noise is above ``until``; below, details are the measurement's and the prior's. Rows and columns beyond the last whole cell are left alone.
+    """
+
+    def __init__(self, coarse: Images, ratio: int, until: float) -> None:
+        self.coarse = coarse
+        self.ratio = ratio
+        self.until = until
+
+    @override
+    def correct(self, x_0: Images, step: Step) -> Images:
+        if step.sigma < self.until:
+            return x_0
+        h, w = (n * self.ratio for n in self.coarse.shape[-2:])
+        inside = x_0[..., :h, :w]
+        A_sr = AveragePool((inside.shape[1], h, w), self.ratio)
+        corrected = inside + A_sr.pinv(self.coarse - A_sr(inside))
+        if (h, w) == tuple(x_0.shape[-2:]):
+            return corrected
+        x_0 = x_0.clone()
+        x_0[..., :h, :w] = corrected
+        return x_0

@@ -1,0 +1,169 @@
+"""Checkpoints: tensors and their configuration in one safetensors file, which runs no code.
+
+Reference: the safetensors format, https://github.com/huggingface/safetensors#format
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from sfumato.errors import ModelError, OutputError
+from sfumato.io._atomic import atomic_path
+
+#: Kind and version of the file, in its header.
+FORMAT = "sfumato-1"
+_SHOWN = 5
+
+
+def save_checkpoint(
+    path: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, object]
+) -> None:
+    """Write tensors, with their configuration as JSON in the header, whole or not at all.
+
+    Args:
+        path: the file, by custom *.safetensors*.
+        tensors: as of ``module.state_dict()``; stored in their own dtypes.
+        config: whatever JSON can say.
+
+    Raises:
+        ModelError: a configuration that JSON cannot say.
+        OutputError: no room, no permission.
+
+    Example:
+        >>> save_checkpoint("prior.safetensors", unet.state_dict(), {"channels": 64})
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        # NaN is refused, because other readers of JSON do.
+        text = json.dumps(dict(config), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"a configuration that is no JSON: {error}",
+            expected="numbers, texts, lists and dictionaries",
+        ) from error
+    with atomic_path(path) as temporary:
+        try:
+            save_file(_separate(tensors), temporary, metadata={"format": FORMAT, "config": text})
+        except SafetensorError as error:
+            raise OutputError(
+                f"{path} cannot be written: {error}", do="check for free space"
+            ) from error
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read the tensors, on the CPU in their stored dtypes, and the configuration.
+
+    Nothing is ever unpickled.
+
+    Raises:
+        ModelError: no such file; a pickle; damaged, cut short; of another program.
+
+    Example:
+        >>> tensors, config = load_checkpoint("prior.safetensors")
+        >>> config
+        {'channels': 64}
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    _check_magic(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            names = list(file.keys())
+            if header.get("format") != FORMAT:
+                raise ModelError(
+                    f"{path} holds tensors of another program: {_some(names)}",
+                    expected=f"a checkpoint of the format {FORMAT}",
+                    do="convert it first",
+                )
+            config = _parse_config(path, header.get("config", ""))
+            return {name: file.get_tensor(name) for name in names}, config
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is damaged, cut short or no safetensors file: {error}", do="fetch it again"
+        ) from error
+
+
+def load_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a module, each into the one of its name and shape; floats as float32.
+
+    Raises:
+        ModelError: tensors are missing, left over, or of other shapes; then nothing is copied.
+
+    Example:
+        >>> load_state(unet, load_checkpoint("prior.safetensors")[0])
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    reshaped = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    told = [f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names]
+    if told:
+        raise ModelError(
+            f"the checkpoint does not fit the {type(module).__name__}: {'; '.join(told)}",
+            do="use the configuration that it was saved with",
+        )
+    floats = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    module.load_state_dict(floats, strict=True)
+
+
+def _check_magic(path: Path) -> None:
+    """Refuse what is certainly no safetensors file, with a better reason than its reader has."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no checkpoint {path}", do="check the name") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    if not head:
+        raise ModelError(f"{path} is empty (0 bytes)", expected="a checkpoint")
+    # A zip archive, a bare pickle (protocol 2 to 5), the old tar: all that torch.save ever wrote.
+    if head.startswith(b"PK") or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5"):
+        raise ModelError(
+            f"{path} is a PyTorch pickle, which could run any code when it is read",
+            expected="safetensors",
+            do="convert it with sfumato.io.save_checkpoint(new_path, "
+            "torch.load(path, weights_only=True), config)",
+        )
+
+
+def _parse_config(path: Path, text: str) -> dict[str, object]:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"the configuration in {path} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(
+            f"the configuration in {path} is a {type(config).__name__}", expected="a dictionary"
+        )
+    return config
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors in memory of their own, as safetensors demands (tied weights share)."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        stored = tensor.detach().cpu().contiguous()
+        address = stored.untyped_storage().data_ptr()
+        separate[name] = stored.clone() if address in seen else stored
+        seen.add(address)
+    return separate
+
+
+def _some(names: Iterable[str]) -> str:
+    """Name a few, and how many there are besides."""
+    listed = list(names)
+    more = len(listed) - _SHOWN
+    return ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

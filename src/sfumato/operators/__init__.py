@@ -1,0 +1,53 @@
+"""Degradation operators ``y = A x``: one operator a file, composition, and the text form."""
+
+from sfumato.operators.base import GLOBAL, SVD, Locality, Operator, Window
+from sfumato.operators.bicubic import Bicubic
+from sfumato.operators.composition import Composition, compose
+from sfumato.operators.compressed import BlockSensing, WalshHadamard
+from sfumato.operators.convolution import Convolution
+from sfumato.operators.deepinv import FromDeepinv
+from sfumato.operators.grayscale import BT601, Grayscale
+from sfumato.operators.hints import GrayscaleWithHints
+from sfumato.operators.kernels import (
+    anisotropic_gaussian_kernel,
+    gaussian_kernel,
+    motion_kernel,
+    uniform_kernel,
+)
+from sfumato.operators.krylov import KrylovPinv
+from sfumato.operators.pixelwise import Identity, Mask, random_mask
+from sfumato.operators.pool import AveragePool
+from sfumato.operators.text import Degradation, Link, as_degradation, blur_word, parse, read_kernel
+
+__all__ = [
+    "BT601",
+    "GLOBAL",
+    "SVD",
+    "AveragePool",
+    "Bicubic",
+    "BlockSensing",
+    "Composition",
+    "Convolution",
+    "Degradation",
+    "FromDeepinv",
+    "Grayscale",
+    "GrayscaleWithHints",
+    "Identity",
+    "KrylovPinv",
+    "Link",
+    "Locality",
+    "Mask",
+    "Operator",
+    "WalshHadamard",
+    "Window",
+    "anisotropic_gaussian_kernel",
+    "as_degradation",
+    "blur_word",
+    "compose",
+    "gaussian_kernel",
+    "motion_kernel",
+    "parse",
+    "random_mask",
+    "read_kernel",
+    "uniform_kernel",
+]

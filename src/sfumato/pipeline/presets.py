@@ -1,0 +1,93 @@
+"""What each task does by default: chosen by measurement on the holdout photographs, never on the benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sfumato.operators import (
+    AveragePool,
+    Bicubic,
+    BlockSensing,
+    Composition,
+    Convolution,
+    Grayscale,
+    GrayscaleWithHints,
+    Mask,
+    Operator,
+    WalshHadamard,
+)
+from sfumato.pipeline.settings import Objective, SamplerName
+
+Task = Literal["denoise", "upscale", "inpaint", "colorize", "deblur", "sense"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sampler, network evaluations for each tile, and the noise levels they run through.
+
+    ``known_start`` begins at ``sigma_max`` on the smoothed pseudo-inverse instead of pure noise. ``rho`` shapes the levels: 7 as in EDM, large ones are
+    even in log σ.
+    """
+
+    sampler: SamplerName
+    steps: int
+    sigma_max: float
+    sigma_min: float
+    eta: float = 0.85
+    rho: float = 7.0
+    known_start: bool = False
+
+
+_EVEN = 1000.0
+
+PRESETS: dict[tuple[Task, Objective], Preset] = {
+    ("denoise", "distortion"): Preset("rounds", 1, 1.0, 1.0),
+    ("denoise", "perception"): Preset("ddim", 12, 1.0, 0.02, rho=3.0),
+    ("upscale", "distortion"): Preset("rounds", 16, 0.6, 0.05, rho=_EVEN, known_start=True),
+    ("upscale", "perception"): Preset("ddim", 16, 1.0, 0.02, known_start=True),
+    ("inpaint", "distortion"): Preset("rounds", 20, 10.0, 0.03, rho=_EVEN),
+    ("inpaint", "perception"): Preset("ddim", 30, 20.0, 0.02),
+    ("colorize", "distortion"): Preset("rounds", 20, 10.0, 0.03, rho=_EVEN),
+    ("colorize", "perception"): Preset("ddim", 30, 20.0, 0.02),
+    ("deblur", "distortion"): Preset("rounds", 16, 0.6, 0.03, rho=_EVEN, known_start=True),
+    ("deblur", "perception"): Preset("ddim", 20, 1.0, 0.02, known_start=True),
+    ("sense", "distortion"): Preset("rounds", 20, 2.0, 0.03, rho=_EVEN),
+    ("sense", "perception"): Preset("ddim", 30, 20.0, 0.02),
+}
+
+#: What people prefer to look at, with the embedded prior.
+DEFAULT_OBJECTIVE: dict[Task, Objective] = {
+    "denoise": "distortion",
+    "upscale": "perception",
+    "inpaint": "perception",
+    "colorize": "perception",
+    "deblur": "distortion",
+    "sense": "perception",
+}
+
+
+def links(A: Operator) -> tuple[Operator, ...]:
+    """Return the operators that ``A`` is composed of, in their order."""
+    return A.operators if isinstance(A, Composition) else (A,)
+
+
+def task_of(A: Operator) -> Task:
+    """Name the hardest thing that ``A`` asks for; it decides the preset.
+
+    >>> from sfumato.operators import parse
+    >>> task_of(parse("grayscale | average_pool:2").operator((3, 8, 8)))
+    'colorize'
+    """
+    parts = links(A)
+    if any(isinstance(P, Mask) for P in parts):
+        return "inpaint"
+    if any(isinstance(P, Grayscale | GrayscaleWithHints) for P in parts) or A.out_shape[0] < A.in_shape[0]:
+        return "colorize"
+    if any(isinstance(P, BlockSensing | WalshHadamard) for P in parts):
+        return "sense"
+    if any(isinstance(P, AveragePool | Bicubic) for P in parts) or A.ratio > 1:
+        return "upscale"
+    if any(isinstance(P, Convolution) for P in parts):
+        return "deblur"
+    return "denoise"

@@ -1,0 +1,66 @@
+"""One validated settings object: what the user chose, saved with every result."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sfumato.errors import SettingsError
+
+Objective = Literal["distortion", "perception"]
+Method = Literal["ddnm", "ddnm+", "proximal"]
+SamplerName = Literal["ddim", "ddpm", "dpm-solver++", "rounds"]
+StitchChoice = Literal["auto", "mask-shift", "joint", "independent", "whole"]
+
+
+class Settings(BaseModel):
+    """How to restore. None (or "auto") leaves the choice to the task's preset and the picture.
+
+    >>> Settings(seed=3).stitch
+    'auto'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: Objective | None = None
+    method: Method | None = None
+    sampler: SamplerName | None = None
+    steps: int | None = Field(None, ge=1, le=10_000)
+    eta: float | None = Field(None, ge=0, le=1)
+    #: Noise to begin with, on the [0, 1] scale, put on a start that is known.
+    start_noise: float | None = Field(None, gt=0, le=50)
+    #: Length of the jumps back, and how often each stretch is done.
+    time_travel: tuple[int, int] = (1, 1)
+    tile: int | None = Field(None, ge=16, le=65_536)
+    overlap: int | None = Field(None, ge=0)
+    stitch: StitchChoice = "auto"
+    order: Literal["raster", "reverse", "centre", "known-first"] = "raster"
+    levels: int | None = Field(None, ge=1, le=12)
+    batch: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    samples: int = Field(1, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _check_travel(self) -> Settings:
+        if min(self.time_travel) < 1:
+            raise ValueError(f"time travel {self.time_travel}: expected length and repeats of at least 1")
+        return self
+
+
+def make_settings(**values: object) -> Settings:
+    """Validate settings, and turn pydantic's report into one line.
+
+    >>> make_settings(steps=0)
+    Traceback (most recent call last):
+    sfumato.errors.SettingsError: steps = 0; expected input greater than or equal to 1
+    """
+    from pydantic import ValidationError
+
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(p) for p in first["loc"]) or "settings"
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        raise SettingsError(f"{name} = {first['input']!r}", expected="input " + message) from None

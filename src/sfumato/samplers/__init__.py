@@ -1,0 +1,22 @@
+"""Samplers: the way from noise to an image."""
+
+from sfumato.samplers.base import Past, Sampler
+from sfumato.samplers.ddim import DDIM
+from sfumato.samplers.ddpm import DDPM
+from sfumato.samplers.dpm_solver import DPMSolverPP2M
+from sfumato.samplers.loop import Jump, advance, check_pair, sample, walk
+from sfumato.samplers.rounds import Rounds
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPMSolverPP2M",
+    "Jump",
+    "Past",
+    "Rounds",
+    "Sampler",
+    "advance",
+    "check_pair",
+    "sample",
+    "walk",
+]

@@ -1,0 +1,113 @@
+"""The walk from noise to image, time travel included, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from sfumato._typing import Images
+from sfumato.diffusion.denoiser import Denoiser
+from sfumato.diffusion.guidance import Guidance, Step
+from sfumato.errors import SettingsError
+from sfumato.samplers.base import Past, Sampler
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Travel back in time: from noise ``sigma`` up to ``sigma_next``."""
+
+    draw: int
+    sigma: float
+    sigma_next: float
+
+
+def walk(
+    sampler: Sampler, sigmas: Sequence[float], *, travel_length: int = 1, travel_repeats: int = 1
+) -> list[Step | Jump]:
+    """List the moves through ``sigmas`` (decreasing, ending in 0): steps down and, with time travel, jumps up.
+
+    After every ``travel_length`` steps but the last ones the walk jumps as many steps back and redoes them, until they were done
+    ``travel_repeats`` times (RePaint, arXiv 2201.09865; DDNM section 3.3). Draw 0 is the starting noise.
+
+    >>> from sfumato.samplers import DDPM
+    >>> moves = walk(DDPM(), [*range(100, -1, -1)], travel_length=10, travel_repeats=3)
+    >>> sum(isinstance(m, Step) for m in moves)
+    280
+    """
+    if travel_length < 1 or travel_repeats < 1:
+        raise SettingsError(
+            f"time travel of length {travel_length}, {travel_repeats} times", expected="both at least 1"
+        )
+    n, draws = len(sigmas) - 1, count(1)
+    moves: list[Step | Jump] = []
+    for start in range(0, n, travel_length):
+        stop = min(start + travel_length, n)
+        for repeat in range(travel_repeats if stop < n else 1):
+            if repeat:
+                moves.append(Jump(next(draws), sigmas[stop], sigmas[start]))
+            for s, s_next in zip(sigmas[start:stop], sigmas[start + 1 : stop + 1], strict=True):
+                moves.append(Step(next(draws), s, s_next, sampler.eta(s, s_next)))
+    return moves
+
+
+def check_pair(sampler: Sampler, guidance: Guidance) -> None:
+    """Refuse a sampler that cannot do what the guidance asks of it."""
+    if guidance.shapes_noise and sampler.order > 1:
+        raise SettingsError(
+            f"{type(sampler).__name__} with {type(guidance).__name__}",
+            expected="a sampler of first order, since the measurement's noise shapes that of the step",
+            do="use ddpm or ddim",
+        )
+
+
+def advance(
+    sampler: Sampler, guidance: Guidance, step: Step, *, x_t: Images, raw: Images, z: Tensor, past: Sequence[Past]
+) -> tuple[Images, Images]:
+    """Make one step of one image, given the network's estimate ``raw``; return ``x_s`` and the corrected estimate."""
+    x_0 = guidance.correct(raw, step)
+    target = sampler.estimate(x_0, step.sigma, step.sigma_next, past)
+    if not sampler.renoises or step.sigma_next == 0:
+        return target, x_0
+    eps = (x_t - (target if sampler.posterior else raw)) / step.sigma
+    noise = (1 - step.eta**2) ** 0.5 * eps + step.eta * z if step.eta else eps
+    return target + step.sigma_next * guidance.mix(noise, z, step), x_0
+
+
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    guidances: Sequence[Guidance],
+    moves: Sequence[Step | Jump],
+    *,
+    x_T: Images,
+    noise: Callable[[int], Tensor],
+) -> Iterator[tuple[Step | Jump, Images]]:
+    """Make all ``moves`` from ``x_T``, for a batch of images at once; yield each move with the batch after it.
+
+    One evaluation of the denoiser serves the whole batch. ``guidances`` holds one for each image of the batch;
+    ``noise(draw)`` returns fresh standard normal noise of the batch's shape.
+    """
+    for g in guidances:
+        check_pair(sampler, g)
+    needs_noise = any(g.needs_noise for g in guidances)
+    x, past = x_T, list[list[Past]]([[] for _ in guidances])
+    for move in moves:
+        if isinstance(move, Jump):
+            x = x + (move.sigma_next**2 - move.sigma**2) ** 0.5 * noise(move.draw)
+            past = [[] for _ in guidances]
+            yield move, x
+            continue
+        raw = denoiser(x, move.sigma)
+        z = noise(move.draw) if move.sigma_next and (needs_noise or move.eta) else torch.zeros_like(x)
+        after = []
+        for i, g in enumerate(guidances):
+            one = slice(i, i + 1)
+            x_s, x_0 = advance(sampler, g, move, x_t=x[one], raw=raw[one], z=z[one], past=past[i])
+            past[i] = [Past(move.sigma, x_0)] if sampler.order > 1 else []
+            after.append(x_s)
+        x = torch.cat(after) if len(after) > 1 else after[0]
+        yield move, x

@@ -1,0 +1,185 @@
+"""Geometry of tiles: where they lie, who owns which pixel, who waits for whom. No pixel is touched here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.errors import SettingsError
+from sfumato.metrics import Border
+from sfumato.operators import Window
+
+Order = Literal["raster", "reverse", "centre", "known-first"]
+
+
+def positions(size: int, tile: int, overlap: int, stride: int = 1) -> list[tuple[int, int]]:
+    """Return ``(start, length)`` of the tiles along one axis.
+
+    Starts are multiples of ``stride`` and spread evenly, so that the surplus is shared by all overlaps. Each is at least ``overlap`` (less
+    what alignment takes) and every tile has ``tile`` pixels, except that the last one takes what is left of an unaligned side.
+
+    >>> positions(1000, 256, 64)
+    [(0, 256), (186, 256), (372, 256), (558, 256), (744, 256)]
+    """
+    if tile >= size:
+        return [(0, size)]
+    tile -= tile % stride
+    step = (tile - overlap) // stride * stride
+    if step < 1:
+        raise SettingsError(
+            f"tiles of {tile} with an overlap of {overlap} and cells of {stride} pixels",
+            expected=f"tiles of at least {overlap + stride}",
+            do="take larger tiles or a smaller overlap",
+        )
+    last = (size - tile) // stride
+    n = -(-last * stride // step)
+    starts = [round(i * last / n) * stride for i in range(n + 1)]
+    return [(s, (size - s) if s == starts[-1] else tile) for s in starts]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: its window, its number in the order, the wave it runs in, and which of its pixels it may still write."""
+
+    number: int
+    window: Window
+    wave: int
+    free: tuple[Window, ...] = field(repr=False)
+
+    def frozen(self, device: str | torch.device = "cpu") -> Tensor:
+        """Return a mask (1, height, width), true on pixels that earlier tiles own."""
+        w = self.window
+        mask = torch.ones((1, w.height, w.width), dtype=torch.bool, device=device)
+        for part in self.free:
+            Window(part.top - w.top, part.left - w.left, part.height, part.width).of(mask).fill_(False)
+        return mask
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Tiles of an image of ``height`` x ``width`` pixels.
+
+    The first tile that covers a pixel, in the order, owns it. A tile waits for those that own pixels of its window; its wave is one more
+    than the latest of theirs. In raster order the waves are the anti-diagonals.
+
+    >>> plan = TilePlan(1024, 1024, tile=256, overlap=128)
+    >>> len(plan.tiles), len(plan.waves)
+    (49, 13)
+    """
+
+    height: int
+    width: int
+    tile: int
+    overlap: int
+    stride: int = 1
+    order: Order = "raster"
+    #: For ``known-first``: the share of known pixels of each tile, by window.
+    known: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """All windows, row by row."""
+        rows = positions(self.height, self.tile, self.overlap, self.stride)
+        cols = positions(self.width, self.tile, self.overlap, self.stride)
+        return [Window(y, x, h, w) for y, h in rows for x, w in cols]
+
+    def _ranked(self) -> list[Window]:
+        ws = self.windows
+        if self.order == "reverse":
+            return ws[::-1]
+        if self.order == "centre":
+            return sorted(ws, key=lambda w: self._rings(w))
+        if self.order == "known-first" and self.known is not None:
+            share = {w: float(w.of(self.known).float().mean()) for w in ws}
+            return sorted(ws, key=lambda w: -share[w])
+        return ws
+
+    def _rings(self, w: Window) -> int:
+        """How many tiles lie between this one and the centre, rows plus columns."""
+        rows = sorted({v.top for v in self.windows})
+        cols = sorted({v.left for v in self.windows})
+        return abs(rows.index(w.top) - len(rows) // 2) + abs(cols.index(w.left) - len(cols) // 2)
+
+    @cached_property
+    def _cuts(self) -> tuple[list[int], list[int]]:
+        """The lines at which some tile begins or ends: between two of them, ownership does not change."""
+        ys = {v for w in self.windows for v in (w.top, w.top + w.height)}
+        xs = {v for w in self.windows for v in (w.left, w.left + w.width)}
+        return sorted(ys), sorted(xs)
+
+    def _cells(self, w: Window) -> list[tuple[int, int]]:
+        ys, xs = self._index
+        rows = range(ys[w.top], ys[w.top + w.height])
+        cols = range(xs[w.left], xs[w.left + w.width])
+        return [(i, j) for i in rows for j in cols]
+
+    @cached_property
+    def _index(self) -> tuple[dict[int, int], dict[int, int]]:
+        ys, xs = self._cuts
+        return {v: i for i, v in enumerate(ys)}, {v: i for i, v in enumerate(xs)}
+
+    @cached_property
+    def _owned(self) -> tuple[list[Tile], dict[tuple[int, int], int]]:
+        ys, xs = self._cuts
+        owner: dict[tuple[int, int], int] = {}
+        tiles: list[Tile] = []
+        for k, w in enumerate(self._ranked()):
+            cells = self._cells(w)
+            before = {owner[c] for c in cells if c in owner}
+            free = [c for c in cells if c not in owner]
+            owner.update(dict.fromkeys(free, k))
+            if free:
+                parts = tuple(
+                    Window(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j]) for i, j in free
+                )
+                wave = 1 + max((tiles[b].wave for b in before), default=-1)
+                tiles.append(Tile(k, w, wave, parts))
+            else:
+                tiles.append(Tile(k, w, -1, ()))
+        return tiles, owner
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The tiles in their order; those left with nothing to write are dropped."""
+        return [t for t in self._owned[0] if t.free]
+
+    @cached_property
+    def waves(self) -> list[list[Tile]]:
+        """Tiles that can run together, wave after wave."""
+        waves: dict[int, list[Tile]] = defaultdict(list)
+        for t in self.tiles:
+            waves[t.wave].append(t)
+        return [waves[k] for k in sorted(waves)]
+
+    def borders(self) -> list[Border]:
+        """Return the lines where ownership changes: the seams that could show."""
+        ys, xs = self._cuts
+        owner = self._owned[1]
+        n, m = len(ys) - 1, len(xs) - 1
+        rows = [
+            Border("row", ys[i], xs[j], xs[j + 1])
+            for i in range(1, n)
+            for j in range(m)
+            if owner[i, j] != owner[i - 1, j]
+        ]
+        cols = [
+            Border("column", xs[j], ys[i], ys[i + 1])
+            for i in range(n)
+            for j in range(1, m)
+            if owner[i, j] != owner[i, j - 1]
+        ]
+        return rows + cols
+
+
+def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
+    """Group tiles of one wave by the size of their windows, at most ``size`` to a batch."""
+    groups: dict[tuple[int, int], list[Tile]] = defaultdict(list)
+    for t in tiles:
+        groups[t.window.height, t.window.width].append(t)
+    return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]

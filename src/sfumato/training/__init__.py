@@ -1,0 +1,34 @@
+"""Training from a folder of photographs: settings, recipes, and runs that resume exactly."""
+
+from sfumato.training.data import Photographs, Skipped, load_photographs
+from sfumato.training.events import (
+    Event,
+    Finished,
+    Saved,
+    Started,
+    Stepped,
+    Stopped,
+    Validated,
+)
+from sfumato.training.prior import stage_runs, train_prior
+from sfumato.training.settings import PriorSettings, load_recipe
+from sfumato.training.validation import denoising_psnr, load_holdout
+
+__all__ = [
+    "Event",
+    "Finished",
+    "Photographs",
+    "PriorSettings",
+    "Saved",
+    "Skipped",
+    "Started",
+    "Stepped",
+    "Stopped",
+    "Validated",
+    "denoising_psnr",
+    "load_holdout",
+    "load_photographs",
+    "load_recipe",
+    "stage_runs",
+    "train_prior",
+]

@@ -1,0 +1,65 @@
+"""What a training run tells while it goes: the values that its generator yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from sfumato.training.data import Skipped
+
+
+@dataclass(frozen=True)
+class Started:
+    """The photographs are read and the network stands; training goes on from ``step``."""
+
+    step: int
+    n_steps: int
+    n_parameters: int
+    n_photographs: int
+    n_holdout: int
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """``step`` steps are done; ``loss`` is the mean over those since the last such event."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The averaged weights' mean PSNR in dB on the held-out photographs, for each noise level."""
+
+    step: int
+    psnr: dict[float, float]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """All that a resume needs is on the disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop, or its time is over, and has saved its state."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All steps are done and the averaged weights are exported, as a prior that can be loaded."""
+
+    step: int
+    path: Path
+
+
+Event: TypeAlias = Started | Stepped | Validated | Saved | Stopped | Finished

@@ -1,0 +1,157 @@
+"""Settings of the training of a prior, and the recipes that hold them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, final
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
+
+from sfumato.errors import SettingsError
+from sfumato.nn import UNetConfig
+
+_Count = Annotated[StrictInt, Field(ge=1, lt=1 << 31)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@final
+class PriorSettings(BaseModel):
+    """Everything that decides the weights of a prior, but for the photographs and the machine.
+
+    Network: ``channels``, ``blocks``, ``unshuffle``, ``embedding`` as in ``UNetConfig``; it starts
+    from ``seed``, or from the weights of the checkpoint ``init``.
+
+    Examples: step ``k`` takes crops of side ``crop_cycle[k % len(crop_cycle)]``, as many as fill
+    ``batch_pixels``, in ``accumulate`` parts, from photographs and ``halvings`` smaller copies.
+
+    Noise: ``ln σ`` is normal with ``log_sigma_mean`` and ``log_sigma_std``, or, in a share of
+    ``wide_share``, uniform between the logarithms of ``wide_sigma``.
+
+    Optimiser: AdamW; the learning rate rises over ``warmup_steps`` to ``learning_rate`` and falls
+    to 0 at ``steps`` as a cosine. The average of the weights moves by ``max(ema_rate, 1 / (k / 5 +
+    1))`` of the way at step ``k``, which is quick at first.
+
+    Raises SettingsError where made by ``of``, and pydantic's ValidationError otherwise.
+
+    >>> round(PriorSettings(steps=1000).rate(150), 6)
+    0.000286
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[StrictInt, ...] = (32, 64, 128, 192)
+    blocks: StrictInt = 2
+    unshuffle: StrictInt = 2
+    embedding: StrictInt = 256
+    init: str | None = None
+
+    steps: _Count = 45_000
+    seed: Annotated[StrictInt, Field(ge=0, lt=1 << 64)] = 0
+    crop_cycle: Annotated[tuple[_Count, ...], Field(min_length=1)] = (128, 128, 64, 64, 64)
+    batch_pixels: _Count = 16 * 64 * 64
+    accumulate: _Count = 1
+    halvings: Annotated[StrictInt, Field(ge=0, le=4)] = 2
+
+    sigma_data: _Positive = 0.5
+    log_sigma_mean: Annotated[float, Field(allow_inf_nan=False)] = -1.5
+    log_sigma_std: _Positive = 1.5
+    wide_share: _Share = 0.12
+    wide_sigma: tuple[_Positive, _Positive] = (0.005, 80.0)
+
+    learning_rate: _Positive = 6e-4
+    warmup_steps: _Count = 300
+    betas: tuple[_Share, _Share] = (0.9, 0.99)
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    clip_norm: _Positive = 1.0
+    ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.0005
+    precision: Literal["fp32", "bf16"] = "bf16"
+
+    @field_validator("wide_sigma")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError(f"{value[0]} is not below {value[1]}")
+        return value
+
+    @field_validator("crop_cycle")
+    @classmethod
+    def _bounded(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if max(value) > 4096:
+            raise ValueError("crops of more than 4096 pixels a side")
+        return value
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], *, where: str = "settings") -> PriorSettings:
+        """Check ``values``; SettingsError names the first that is wrong, and the likely spelling.
+
+        >>> PriorSettings.of({"step": 10})
+        Traceback (most recent call last):
+        sfumato.errors.SettingsError: settings: step is no setting; did you mean steps?
+        """
+        for name in values:
+            if name not in cls.model_fields:
+                raise SettingsError(f"{where}: {name} is no setting", do=_likely(name))
+        try:
+            settings = cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            raise SettingsError(f"{where}: {name} = {first['input']!r}: {first['msg']}") from error
+        _ = settings.network
+        return settings
+
+    @property
+    def network(self) -> UNetConfig:
+        """The form of the network; SettingsError where there is none such."""
+        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding)
+
+    @property
+    def sigma_max(self) -> float:
+        """The largest noise level that training sees often enough to trust."""
+        if self.wide_share > 0:
+            return self.wide_sigma[1]
+        return math.exp(self.log_sigma_mean + 3 * self.log_sigma_std)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step ``step``, counted from 0."""
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def crop(self, step: int) -> tuple[int, int]:
+        """Return the side of the crops of step ``step``, and how many there are."""
+        side = self.crop_cycle[step % len(self.crop_cycle)]
+        return side, max(1, self.batch_pixels // side**2)
+
+
+def load_recipe(path: str | Path) -> list[PriorSettings]:
+    """Read the stages of a recipe: a TOML file with one ``[[stage]]`` after the other.
+
+    What a stage does not say has its default; each later stage starts from the weights of the one
+    before. Raises SettingsError for a file that cannot be read and for misspelt or impossible
+    settings.
+    """
+    try:
+        recipe = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"the recipe {path} cannot be read: {error}") from error
+    stages = recipe.pop("stage", None)
+    if recipe or not isinstance(stages, list) or not stages:
+        raise SettingsError(
+            f"{path} holds {', '.join(recipe) or 'no stage'}",
+            expected="tables called [[stage]] and nothing beside them",
+        )
+    if not all(isinstance(stage, dict) for stage in stages):
+        raise SettingsError(f"{path}: a stage is no table", expected="[[stage]]")
+    return [
+        PriorSettings.of(stage, where=f"{path}, stage {n}") for n, stage in enumerate(stages, 1)
+    ]
+
+
+def _likely(name: str) -> str:
+    near = difflib.get_close_matches(name, PriorSettings.model_fields, n=1)
+    return f"did you mean {near[0]}?" if near else f"see {PriorSettings.__name__}"

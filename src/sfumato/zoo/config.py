@@ -1,0 +1,73 @@
+"""What the header of a prior's checkpoint says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from sfumato.errors import ModelError, SettingsError
+from sfumato.nn import UNetConfig
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+
+
+class PriorConfig(BaseModel):
+    """The form of a prior, and how to use it.
+
+    ``sigma_max`` is the largest noise the network was trained for, on data in [-1, 1]; ``tile``
+    the recommended side of a tile in pixels; ``training`` a record of how the weights came to be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["prior"] = "prior"
+    channels: tuple[StrictInt, ...]
+    blocks: StrictInt
+    unshuffle: StrictInt
+    embedding: StrictInt
+    sigma_data: _Positive = 0.5
+    sigma_max: _Positive = 80.0
+    tile: Annotated[StrictInt, Field(ge=1, le=1 << 16)] = 256
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def network(self) -> UNetConfig:
+        """The form of the network."""
+        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding)
+
+    @model_validator(mode="after")
+    def _check(self) -> PriorConfig:
+        stride = self.network.stride
+        if self.tile % stride:
+            raise ValueError(f"tile {self.tile} is no multiple of the network's stride {stride}")
+        return self
+
+
+def parse_config(config: Mapping[str, object], path: Path) -> PriorConfig:
+    """Check the ``config`` that was found in ``path``; ModelError says what is wrong with it."""
+    kind = config.get("kind")
+    if kind != "prior":
+        raise ModelError(f"{path} holds a model of kind {kind!r}", expected="a prior")
+    try:
+        return PriorConfig.model_validate(dict(config))
+    except (ValidationError, SettingsError) as error:
+        raise ModelError(f"{path} describes an impossible prior: {_plain(error)}") from error
+
+
+def _plain(error: ValidationError | SettingsError) -> str:
+    if isinstance(error, SettingsError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

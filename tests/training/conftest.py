@@ -1,0 +1,13 @@
+"""A few small photographs, made up."""
+
+import pytest
+from made_up_photographs import draw, write
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Three photographs in a folder."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for k, (h, w) in enumerate([(40, 52), (61, 33), (48, 48)]):
+        write(folder / f"{k}.png", draw(h, w, k))
+    return folder

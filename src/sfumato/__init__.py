@@ -1,7 +1,7 @@
 """Sfumato: faithful restoration of images of any size with diffusion models.
 
 >>> import sfumato
->>> sorted(n for n in sfumato.__all__ if n.islower())
+>>> sorted(n for n in sfumato.__all__ if n.islower() and n[0] != "_")
 ['load_prior', 'parse', 'read_picture', 'restore', 'stream', 'write_picture']
 """
 

@@ -11,5 +11,8 @@ Images: TypeAlias = Float[Tensor, "batch channels height width"]
 #: Measurements ``y = A x``: an image of its own size, or coefficients laid out as one.
 Measurements: TypeAlias = Float[Tensor, "batch y_channels y_height y_width"]
 
+#: The same images at a coarser scale.
+CoarseImages: TypeAlias = Float[Tensor, "batch channels coarse_height coarse_width"]
+
 #: (channels, height, width) of one image.
 Shape: TypeAlias = tuple[int, int, int]

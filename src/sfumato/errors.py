@@ -3,10 +3,10 @@
 ::
 
     SfumatoError
-    ├── ImageError (ValueError)        a picture cannot be read or written, or has an impossible form
+    ├── ImageError (ValueError)        a picture cannot be read or written, or is impossible
     ├── DegradationError (ValueError)  a degradation cannot be parsed, or does not fit the picture
     ├── ShapeError (ValueError)        an array has another shape than the operator needs
-    ├── ModelError (ValueError)        a checkpoint is damaged, foreign, or does not fit its configuration
+    ├── ModelError (ValueError)        a checkpoint is damaged, foreign, or does not fit its header
     ├── SettingsError (ValueError)     settings that contradict each other or the picture
     └── OutputError (OSError)          the result cannot be put where it was asked for
 

@@ -92,6 +92,7 @@ def test_the_mirror(n, multiple):
     assert ((long[1:] - long[:-1]).abs() == (1 if n > 1 else 0)).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "x", [torch.zeros(3, 8, 8), torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 0, 8)]
 )
@@ -105,6 +106,7 @@ def test_noise_levels_must_fit_the_batch():
         excited()(noise(2, 3, 8, 8), torch.ones(3))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_settings_are_checked():
     with pytest.raises(SettingsError, match="precision"):
         EDMDenoiser(seeded_unet(TINY, 0), precision="fp16")

@@ -58,8 +58,9 @@ def test_the_header_is_as_documented(tmp_path):
 
 def test_equal_checkpoints_are_equal_files(tmp_path):
     save_checkpoint(tmp_path / "a", tensors(), {"a": 1, "b": 2})
-    save_checkpoint(tmp_path / "b", tensors(), {"b": 2, "a": 1})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    for _ in range(8):  # safetensors writes its header's texts in random order
+        save_checkpoint(tmp_path / "b", tensors(), {"b": 2, "a": 1})
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_tied_weights_and_gradients(tmp_path):
@@ -72,6 +73,7 @@ def test_tied_weights_and_gradients(tmp_path):
     assert not after["a"].requires_grad
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("config", [{"a": object()}, {"a": float("nan")}, {(1, 2): 3}])
 def test_what_is_no_json(tmp_path, config):
     with pytest.raises(ModelError, match="no JSON"):

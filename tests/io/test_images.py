@@ -147,6 +147,7 @@ def test_half_precision_is_written(tmp_path):
     assert stored(read_picture(tmp_path / "a.png").pixels, 8).unique().tolist() == [128]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -1,6 +1,5 @@
 """Numbers are read as they are; masks, folders, digests."""
 
-import doctest
 import subprocess
 import sys
 
@@ -14,14 +13,8 @@ import sfumato.io
 from sfumato.errors import ImageError
 from sfumato.io import (
     Picture,
-    _atomic,
-    _picture,
-    _read,
-    _write,
-    checkpoints,
     digest,
     find_pictures,
-    images,
     read_mask,
     read_measurement,
     write_picture,
@@ -146,22 +139,3 @@ def test_libvips_is_loaded_late():
 
 def test_all_is_exported():
     assert all(hasattr(sfumato.io, name) for name in sfumato.io.__all__)
-
-
-@pytest.mark.parametrize("module", [_atomic, _picture, _read, _write, images, checkpoints])
-def test_the_examples_run(tmp_path, monkeypatch, module):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "holiday").mkdir()
-    unet = torch.nn.Linear(2, 2)
-    checkpoints.save_checkpoint("prior.safetensors", unet.state_dict(), {"channels": 64})
-    for name in ("photo.png", "holiday/beach.jpg", "holiday/tent.png"):
-        write_picture(Picture(torch.zeros(3, 480, 640)), name)
-    write_picture(Picture(torch.eye(64)[None]), "scratches.png")
-    np.save("coefficients.npy", np.zeros((3, 64, 64)))
-    names = vars(images) | vars(checkpoints) | {"torch": torch, "unet": unet}
-    found = doctest.DocTestFinder().find(module, globs=names)
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for test in found:
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert any(test.examples for test in found)

@@ -69,6 +69,7 @@ def test_follows_shape_and_dtype(dtype):
     assert psnr_luma(single, single.flip(-1)).dtype == dtype
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refuses_what_it_cannot_compare():
     a = noise(3, 8, 8)
     with pytest.raises(ShapeError, match="one shape"):

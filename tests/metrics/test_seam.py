@@ -192,6 +192,7 @@ def test_steps_between_rows_of_tiles_are_allowed():
     assert report.high < 2
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refuses_borders_that_are_none():
     image = noise(1, 16, 16)
     for wrong in (("row", 0, 0, 4), ("row", 4, 4, 4), ("row", 4, -1, 4), ("diagonal", 4, 0, 4)):

@@ -72,6 +72,7 @@ def test_the_noise_level_matters():
     assert not torch.allclose(net(x, torch.tensor([0.1])), net(x, torch.tensor([0.2])))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "values",
     [

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from sfumato.errors import DegradationError
 from sfumato.linalg import NotConvergedWarning
+from sfumato.operators import convolution
 from sfumato.operators.base import Locality, Window
 from sfumato.operators.convolution import TRUNCATION, Convolution
 from sfumato.operators.kernels import (
@@ -182,6 +183,7 @@ def test_unfit_kernels(kernel):
         Convolution((1, 4, 4), kernel)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_unfit_settings():
     with pytest.raises(DegradationError, match="'reflect' or 'replicate'"):
         Convolution((1, 4, 4), torch.ones(1, 1), "zero")
@@ -198,7 +200,8 @@ def test_names():
     )
 
 
-def test_what_iterations_cannot_reach_is_told():
+def test_what_iterations_cannot_reach_is_told(monkeypatch):
+    monkeypatch.setattr(convolution, "_MAX_ITERATIONS", 20)
     A = Convolution((1, 12, 12), anisotropic_gaussian_kernel(3, 2, 20.0), truncation=0.0)
     with pytest.warns(NotConvergedWarning):
         A.pinv(normal(0, 1, 1, 12, 12))

@@ -108,6 +108,7 @@ def test_names():
     assert str(FromDeepinv(physics, (1, 4, 4), name="mine")) == "mine"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_misuse():
     with pytest.raises(DegradationError, match="A, A_adjoint and A_dagger"):
         FromDeepinv(torch.nn.Identity(), (1, 4, 4))

@@ -109,6 +109,7 @@ def test_motion_upwards_to_the_right():
     assert k[: k.shape[0] // 2, : k.shape[1] // 2].sum() == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("builder", "arguments"),
     [

@@ -125,6 +125,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
         load_prior(tmp_path / "nothing.safetensors")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_devices_and_precisions_that_are_not_there():
     with pytest.raises(SettingsError, match="device"):
         load_prior(device="toaster")

@@ -11,6 +11,8 @@ from sfumato.cli import commands
 from sfumato.cli.models import models_app
 from sfumato.cli.train import train_app
 
+__all__ = ["app", "main"]
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

@@ -8,8 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.cli.options import Shared, with_shared
-from sfumato.cli.running import Job, drain, guarded, progress_bar, run_all, say, summary
+from sfumato.cli.options import (
+    ContinueOption,
+    LimitOption,
+    RecursiveOption,
+    Shared,
+    SkipOption,
+    with_shared,
+)
+from sfumato.cli.running import (
+    Job,
+    drain,
+    guarded,
+    pairs,
+    progress_bar,
+    run_all,
+    run_over,
+    say,
+    tell,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,13 +79,16 @@ def _job(shared: Shared, degradation_of: Degradations) -> Job:
         settings=settings,
         report=shared.report,
         limit_pixels=shared.limit_pixels,
+        device=shared.device,
     )
 
 
 def upscale(
     input: Input,
     *,
-    scale: Annotated[int, typer.Option("-s", "--scale", min=1, help="Times as wide.")] = 4,
+    scale: Annotated[
+        int, typer.Option("-s", "--scale", min=1, help="Times as wide and as high.")
+    ] = 4,
     kernel: Annotated[Kernel, typer.Option(help="How the input was made.")] = Kernel.bicubic,
     noise: NoiseOption = 0.0,
     shared: Shared,
@@ -129,6 +149,12 @@ def colorize(
 
 def denoise(input: Input, *, noise: NoiseOption, shared: Shared) -> None:
     """Remove Gaussian noise of a known standard deviation."""
+    from sfumato.errors import SettingsError
+
+    if not noise:
+        raise SettingsError(
+            "--noise 0, which leaves nothing to remove", expected="a standard deviation above 0"
+        )
     _restore(input, shared, _with_noise("identity", noise))
 
 
@@ -155,30 +181,54 @@ def restore(input: Input, *, degradation: DegradationOption, shared: Shared) -> 
 @guarded
 def degrade(
     input: Input,
-    output: Annotated[Path, typer.Option("-o", "--output")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="File, or folder for a folder; .npy keeps the exact numbers."
+        ),
+    ],
     degradation: DegradationOption,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    recursive: RecursiveOption = False,
+    skip_existing: SkipOption = False,
+    continue_on_error: ContinueOption = False,
+    limit_pixels: LimitOption = None,
 ) -> None:
     """Make a measurement for experiments."""
     from sfumato.operators import parse
     from sfumato.pipeline.files import degrade_file
 
-    say(degrade_file(input, output, parse(degradation), seed=seed))
+    words = parse(degradation)
+    run_over(
+        pairs(input, output, recursive=recursive),
+        lambda file, target: say(
+            degrade_file(file, target, words, seed=seed, limit_pixels=limit_pixels)
+        ),
+        skip_existing=skip_existing,
+        continue_on_error=continue_on_error,
+    )
 
 
 @guarded
 def project(
-    result: Annotated[Path, typer.Argument(help="Any program's output.")],
-    measurement: Annotated[Path, typer.Option(help="What it was made from.")],
+    result: Annotated[
+        Path, typer.Argument(help="Any program's output: a picture.", metavar="RESULT")
+    ],
+    measurement: Annotated[Path, typer.Option(help="The picture that it was made from.")],
     degradation: DegradationOption,
-    output: Annotated[Path, typer.Option("-o", "--output")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")],
     refine: Annotated[
         float, typer.Option(min=0, help="Restore it too, from this noise level ([0, 1]) on.")
     ] = 0.0,
-    model: Annotated[str, typer.Option("-n", "--model")] = "embedded",
-    device: Annotated[str, typer.Option()] = "cpu",
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    model: Annotated[
+        str, typer.Option("-n", "--model", help="Name or path of a prior (with --refine).")
+    ] = "embedded",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Network evaluations per tile (with --refine).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise (with --refine).")] = 0,
+    limit_pixels: LimitOption = None,
 ) -> None:
     """Make any program's output agree exactly with the input it was made from."""
     from sfumato.operators import parse
@@ -194,10 +244,12 @@ def project(
         prior=load_prior(model, device=device) if refine else None,
         settings=make_settings(steps=steps, seed=seed),
         refine=refine,
+        limit_pixels=limit_pixels,
+        device=device,
     )
     with progress_bar(output.name) as advance:
         report = drain(job, advance)
-    say(summary(output, report) + "; " + "; ".join(report.notes))
+    tell(output, report)
 
 
 def add_to(app: typer.Typer) -> None:

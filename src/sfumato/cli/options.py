@@ -73,6 +73,32 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Folders below too.", rich_help_panel=_FILES)
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-existing", help="Leave outputs that are there.", rich_help_panel=_FILES),
+]
+ContinueOption = Annotated[
+    bool,
+    typer.Option(
+        "--continue-on-error",
+        help="After a file that fails go on; exit 3 at the end.",
+        rich_help_panel=_FILES,
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit-pixels",
+        min=1,
+        help="Refuse inputs of more pixels. Default: 100 million.",
+        rich_help_panel=_FILES,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Shared:
     """What every restoring command is told; the annotations are the command line's."""
@@ -85,8 +111,19 @@ class Shared:
         Objective | None,
         typer.Option(help="Least error, or one natural sample.", rich_help_panel=_HOW),
     ] = None
-    method: Annotated[Method | None, typer.Option(rich_help_panel=_HOW)] = None
-    sampler: Annotated[SamplerName | None, typer.Option(rich_help_panel=_HOW)] = None
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="How the input is kept to; ddnm+ and proximal know its noise.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    sampler: Annotated[
+        SamplerName | None,
+        typer.Option(
+            help="ddim, ddpm: one natural sample; rounds: least error.", rich_help_panel=_HOW
+        ),
+    ] = None
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Network evaluations per tile.", rich_help_panel=_HOW),
@@ -97,47 +134,62 @@ class Shared:
     ] = None
     time_travel: Annotated[
         str | None,
-        typer.Option(metavar="LENGTH:TIMES", help="Jump back and redo.", rich_help_panel=_HOW),
+        typer.Option(
+            metavar="LENGTH:TIMES",
+            help="Every LENGTH steps jump back and redo, TIMES in all. Default: 1:1.",
+            rich_help_panel=_HOW,
+        ),
     ] = None
     samples: Annotated[
         int,
         typer.Option(
-            min=1, help="Several answers, their mean and spread.", rich_help_panel=_HOW
+            min=1, help="Several answers, beside them their mean and spread.", rich_help_panel=_HOW
         ),
     ] = 1
-    seed: Annotated[int, typer.Option(min=0, rich_help_panel=_HOW)] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, help="Same seed, same result.", rich_help_panel=_HOW)
+    ] = 0
     tile: Annotated[
         int | None,
-        typer.Option("-t", "--tile", min=16, help="Side in pixels.", rich_help_panel=_TILES),
+        typer.Option(
+            "-t",
+            "--tile",
+            min=16,
+            help="Side in pixels. Default: the model's.",
+            rich_help_panel=_TILES,
+        ),
     ] = None
     overlap: Annotated[
-        int | None, typer.Option(min=0, help="In pixels.", rich_help_panel=_TILES)
+        int | None,
+        typer.Option(
+            min=0, help="Of neighbours, in pixels. Default: a quarter.", rich_help_panel=_TILES
+        ),
     ] = None
-    stitch: Annotated[Stitch, typer.Option(rich_help_panel=_TILES)] = Stitch.auto
-    order: Annotated[Order, typer.Option(rich_help_panel=_TILES)] = Order.raster
+    stitch: Annotated[
+        Stitch, typer.Option(help="How tiles become one image.", rich_help_panel=_TILES)
+    ] = Stitch.auto
+    order: Annotated[
+        Order,
+        typer.Option(help="Which tile comes first (mask-shift).", rich_help_panel=_TILES),
+    ] = Order.raster
     levels: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of the hierarchy, each half the size.", rich_help_panel=_TILES
+            min=1,
+            help="Coarser levels first, each half the size. Default: 1.",
+            rich_help_panel=_TILES,
         ),
     ] = None
     batch: Annotated[
         int | None, typer.Option(min=1, help="Tiles at once.", rich_help_panel=_TILES)
     ] = None
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu"
-    precision: Annotated[Precision, typer.Option()] = Precision.auto
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Folders below too.", rich_help_panel=_FILES)
-    ] = False
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", rich_help_panel=_FILES)
-    ] = False
-    continue_on_error: Annotated[
-        bool,
-        typer.Option(
-            "--continue-on-error", help="Go on, exit 3 at the end.", rich_help_panel=_FILES
-        ),
-    ] = False
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = (
+        Precision.auto
+    )
+    recursive: RecursiveOption = False
+    skip_existing: SkipOption = False
+    continue_on_error: ContinueOption = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done.", rich_help_panel=_FILES)
     ] = False
@@ -145,10 +197,7 @@ class Shared:
         Path | None,
         typer.Option(help="JSON report [OUTPUT.json beside it].", rich_help_panel=_FILES),
     ] = None
-    limit_pixels: Annotated[
-        int | None,
-        typer.Option("--limit-pixels", help="Refuse larger inputs.", rich_help_panel=_FILES),
-    ] = None
+    limit_pixels: LimitOption = None
 
     def settings(self) -> Settings:
         """Return the pipeline's settings; raises SettingsError."""

@@ -1,13 +1,15 @@
 """The one interface of a denoiser, and the conversions of what networks were trained to predict.
 
-A denoiser takes a noisy image in the variance-exploding form ``x_t = x_0 + σ ε`` and σ, and returns its estimate of ``x_0``. Networks trained
-in the variance-preserving form see ``a x_t`` with ``a = sqrt(ᾱ) = 1 / sqrt(1 + σ²)``, and a time index.
+A denoiser takes a noisy image in the variance-exploding form ``x_t = x_0 + σ ε`` and σ, and
+returns its estimate of ``x_0``. Networks trained in the variance-preserving form see ``a x_t``
+with ``a = sqrt(ᾱ) = 1 / sqrt(1 + σ²)``, and a time index.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,8 +18,12 @@ from sfumato._typing import Images
 from sfumato.diffusion.schedule import sigma_of
 
 
+@runtime_checkable
 class Denoiser(Protocol):
-    """``denoiser(x_t, sigma)`` estimates ``x_0`` from ``x_t = x_0 + sigma ε``; images in [-1, 1], any batch."""
+    """``denoiser(x_t, sigma)`` estimates ``x_0`` from ``x_t = x_0 + sigma ε``.
+
+    Images are in [-1, 1], the batch is of any size.
+    """
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Return the estimate of ``x_0``, in shape, dtype and device of ``x_t``."""
@@ -31,22 +37,24 @@ def x_0_from(prediction: Prediction, output: Tensor, x_t: Tensor, sigma: float) 
     """Turn a network's output at ``x_t = x_0 + σ ε`` into its estimate of ``x_0``.
 
     - ``eps``:  ``x_0 = x_t − σ ε``
-    - ``v = a ε − s x_0``:  ``x_0 = a² x_t − s v``  (arXiv 2202.00512), with ``a² = 1 / (1 + σ²)``, ``s² = 1 − a²``
+    - ``v = a ε − s x_0``:  ``x_0 = a² x_t − s v``  (arXiv 2202.00512), with ``a² = 1 / (1 + σ²)``,
+      ``s² = 1 − a²``
     - ``x_0``: as it is
     """
     if prediction == "eps":
         return x_t - sigma * output
     if prediction == "v":
         a_squared = 1 / (1 + sigma**2)
-        return a_squared * x_t - (1 - a_squared) ** 0.5 * output
+        return a_squared * x_t - math.sqrt(1 - a_squared) * output
     return output
 
 
 class DiscreteDenoiser:
     """A network trained on discrete times of a variance-preserving schedule, as a denoiser.
 
-    ``network(a x_t, t)`` is called with ``t`` the time whose σ is nearest on a logarithmic scale, interpolated between indices (networks embed real
-    numbers as well); what it returns is ``prediction``.
+    ``network(a x_t, t)`` is called with ``t`` the time whose σ is nearest on a logarithmic scale,
+    interpolated between indices (networks embed real numbers as well); what it returns is
+    ``prediction``.
 
     >>> import torch
     >>> from sfumato.diffusion import linear_alpha_bar

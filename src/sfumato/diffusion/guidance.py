@@ -1,8 +1,7 @@
-"""What a sampler asks of guidance: the seam between walking down the noise and knowing a measurement."""
+"""What a sampler asks of guidance: between walking down the noise and knowing a measurement."""
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -17,8 +16,8 @@ from sfumato._typing import Images
 class Step:
     """One step of a sampler, from noise ``sigma`` down to ``sigma_next``.
 
-    ``eta`` is the share of fresh noise:  ``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η z)``. ``draw`` numbers the draws of noise along the
-    whole walk, time travel included.
+    ``eta`` is the share of fresh noise:  ``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η z)``. ``draw``
+    numbers the draws of noise along the whole walk, time travel included.
     """
 
     draw: int
@@ -27,10 +26,11 @@ class Step:
     eta: float
 
 
-class Guidance(ABC):
-    """Knows something about the image, and corrects each estimate by it. The base class knows nothing.
+class Guidance:
+    """Knows something about the image, and corrects each estimate by it.
 
-    Implementations act on a batch of one image (a tile has a guidance of its own).
+    The base class knows nothing: it is the neutral guidance. Implementations act on a batch of one
+    image (a tile has a guidance of its own).
     """
 
     #: Whether ``mix`` needs fresh noise even where the sampler is deterministic.
@@ -46,7 +46,8 @@ class Guidance(ABC):
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
         """Return the noise (of unit size) to put on ``x̂_0``.
 
-        ``noise`` is what the sampler would take, ``sqrt(1 − η²) ε_θ + η z``, and ``z`` this step's fresh noise.
+        ``noise`` is what the sampler would take, ``sqrt(1 − η²) ε_θ + η z``, and ``z`` this step's
+        fresh noise.
         """
         del z, step
         return noise
@@ -54,7 +55,10 @@ class Guidance(ABC):
 
 @final
 class Chain(Guidance):
-    """Several constraints, the last one having the last word: guide, then measurement, then overlap."""
+    """Several constraints, the last one having the last word.
+
+    The order is: guide, then measurement, then overlap.
+    """
 
     def __init__(self, links: Sequence[Guidance]) -> None:
         self.links = tuple(links)

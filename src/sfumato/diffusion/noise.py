@@ -1,14 +1,17 @@
-"""Noise as a field: a function of seed, stage, draw and absolute pixel, never of the order of computing.
+"""Noise as a field: a function of seed, stage, draw and absolute pixel.
 
-Threefry-2x32 with 20 rounds (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, 2011) encrypts the pixel's coordinates under a key made of
-seed, sample, level, draw and channel pair. The two words it gives become two normals (Box and Muller), one for each channel of the
-pair. So tiles that overlap see the same noise, whatever their batch, worker or restart.
+It never depends on the order of computing. Threefry-2x32 with 20 rounds (Salmon et al.,
+*Parallel random numbers: as easy as 1, 2, 3*, 2011) encrypts the pixel's coordinates under a key
+made of seed, sample, level, draw and channel pair. The two words it gives become two normals (Box
+and Muller), one for each channel of the pair. So tiles that overlap see the same noise, whatever
+their batch, worker or restart.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,7 +30,8 @@ def _signed(word: int) -> int:
 
 
 def _rotate(x: Tensor, r: int) -> Tensor:
-    """Rotate int32 words to the left; the right shift of int32 is arithmetic, so its sign bits are masked off."""
+    """Rotate int32 words to the left."""
+    # The right shift of int32 is arithmetic, so its sign bits are masked off.
     return (x << r) | ((x >> (32 - r)) & ((1 << r) - 1))
 
 
@@ -44,6 +48,7 @@ def threefry(key: tuple[int, int], x0: Tensor, x1: Tensor) -> tuple[Tensor, Tens
     return x0, x1
 
 
+@lru_cache(maxsize=4096)
 def _fold(key: tuple[int, int], *numbers: int) -> tuple[int, int]:
     """Derive a key: encrypt pairs of numbers under it, one after the other."""
     for i in range(0, len(numbers), 2):
@@ -57,7 +62,8 @@ def _fold(key: tuple[int, int], *numbers: int) -> tuple[int, int]:
 class NoiseField:
     """Standard normal noise for every pixel of an unbounded plane.
 
-    ``seed`` (64 bits) is the user's; ``sample`` tells several answers apart; ``level`` the stages of a hierarchy.
+    ``seed`` (64 bits) is the user's; ``sample`` tells several answers apart; ``level`` the stages
+    of a hierarchy.
 
     >>> field = NoiseField(seed=7)
     >>> whole = field(draw=0, top=0, left=0, shape=(3, 20, 30))
@@ -71,9 +77,18 @@ class NoiseField:
     level: int = 0
 
     def __call__(
-        self, *, draw: int, top: int, left: int, shape: tuple[int, int, int], device: str | torch.device = "cpu"
+        self,
+        *,
+        draw: int,
+        top: int,
+        left: int,
+        shape: tuple[int, int, int],
+        device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Return noise of ``shape`` (channels, height, width) float32 for the window at (top, left), in draw number ``draw``."""
+        """Return float32 noise for the window at (top, left), in draw number ``draw``.
+
+        ``shape`` is (channels, height, width).
+        """
         channels, height, width = shape
         out = torch.empty((channels + channels % 2, height, width), device=device)
         rows = max(1, _STRIP_PIXELS // width)

@@ -1,4 +1,4 @@
-"""Guidance: each turns what is known about the image into a correction of the denoiser's estimate."""
+"""Guidance: turns what is known about the image into a correction of the denoiser's estimate."""
 
 from sfumato.guidance.constraints import Guide, Paste
 from sfumato.guidance.ddnm import DDNM

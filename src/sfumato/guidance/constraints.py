@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from sfumato._typing import Images
+from sfumato._typing import CoarseImages, Images
 from sfumato.diffusion.guidance import Guidance, Step
 from sfumato.operators import AveragePool
 
 
 @final
 class Paste(Guidance):
-    """Mask-shift restoration's constraint:  ``x̂_0 = A_m x. + (I − A_m) x_0``  (arXiv 2303.00354, section 3.2).
+    """Mask-shift restoration's constraint:  ``x̂_0 = A_m x. + (I − A_m) x_0``.
 
-    Wraps the tile's own guidance, and has the last word after it. ``frozen`` (1, height, width) is true where ``restored``
-    (1, channels, height, width) holds finished pixels. They bring no measurement noise along, so that their noise is the sampler's own.
+    Wraps the tile's own guidance, and has the last word after it. ``frozen`` (1, height, width) is
+    true where ``restored`` (1, channels, height, width) holds finished pixels. They bring no
+    measurement noise along, so that their noise is the sampler's own.
+
+    Reference: arXiv 2303.00354, section 3.2.
     """
 
     def __init__(self, inner: Guidance, restored: Images, frozen: Tensor) -> None:
@@ -39,13 +42,17 @@ class Paste(Guidance):
 
 @final
 class Guide(Guidance):
-    """Hierarchical restoration's constraint:  ``x̂_0 = A_sr⁺ x.. + (I − A_sr⁺ A_sr) x_0``  (arXiv 2303.00354, section 3.3).
+    """Hierarchical restoration's constraint:  ``x̂_0 = A_sr⁺ x.. + (I − A_sr⁺ A_sr) x_0``.
 
-    ``A_sr`` is average pooling by ``ratio`` and ``coarse`` the coarser level's result, (1, channels, height/ratio, width/ratio). The guide holds while
-    the noise is above ``until``; below, details are the measurement's and the prior's. Rows and columns beyond the last whole cell are left alone.
+    ``A_sr`` is average pooling by ``ratio`` and ``coarse`` the coarser level's result, (1,
+    channels, height/ratio, width/ratio). The guide holds while the noise is above ``until``;
+    below, details are the measurement's and the prior's. Rows and columns beyond the last whole
+    cell are left alone.
+
+    Reference: arXiv 2303.00354, section 3.3.
     """
 
-    def __init__(self, coarse: Images, ratio: int, until: float) -> None:
+    def __init__(self, coarse: CoarseImages, ratio: int, until: float) -> None:
         self.coarse = coarse
         self.ratio = ratio
         self.until = until

@@ -1,4 +1,4 @@
-"""DDNM: keep the null-space part of the estimate, take the range-space part from the measurement."""
+"""DDNM: the null-space part of the estimate, the range-space part of the measurement."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from sfumato.operators.base import reciprocal
 class DDNMPlus(Guidance):
     """DDNM+ by singular values (arXiv 2212.00490, appendix; DDRM's three cases).
 
-    In the variance-exploding form, for a step to noise ``σ`` and the singular value ``s`` with measurement noise ``σ_y/s``:
+    In the variance-exploding form, for a step to noise ``σ`` and the singular value ``s`` with
+    measurement noise ``σ_y/s``:
 
     ==================  ============================  =======================  ============
     case                weight λ of the measurement   fresh noise              share of ε_θ
@@ -29,8 +30,8 @@ class DDNMPlus(Guidance):
     ``s = 0``           0                             ``σ η``                  ``sqrt(1−η²)``
     ==================  ============================  =======================  ============
 
-    With an oracle estimate the noise of ``x_s`` then has standard deviation ``σ`` in every direction.
-    Needs an operator with a cheap SVD and a sampler of first order.
+    With an oracle estimate the noise of ``x_s`` then has standard deviation ``σ`` in every
+    direction. Needs an operator with a cheap SVD and a sampler of first order.
     """
 
     needs_noise = True
@@ -39,7 +40,9 @@ class DDNMPlus(Guidance):
     def __init__(self, measurement: Measurement) -> None:
         svd = measurement.A.svd()
         if svd is None:
-            raise SettingsError(f"DDNM+ by singular values for {measurement.A}", expected="an operator with an SVD")
+            raise SettingsError(
+                f"DDNM+ by singular values for {measurement.A}", expected="an operator with an SVD"
+            )
         y = measurement.y
         s = svd.s.to(y.device)
         self._svd = svd

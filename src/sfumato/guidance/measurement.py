@@ -13,20 +13,23 @@ from sfumato.operators import Operator, Window
 
 
 def to_model_units(A: Operator, y: Tensor) -> Tensor:
-    """Turn a measurement of an image ``u`` in [0, 1] into that of ``x = 2 u − 1``:  ``A x = 2 A u − A 1``."""
+    """Turn the measurement of ``u`` in [0, 1] into that of ``x = 2 u − 1``:  A x = 2 A u − A 1."""
     return 2 * y - A(A.ones(y))
 
 
 def to_unit_range(A: Operator, y: Tensor) -> Tensor:
-    """Turn a measurement of ``x`` in [-1, 1] into that of ``u = (x + 1) / 2``, the inverse of ``to_model_units``."""
+    """Turn the measurement of ``x`` in [-1, 1] into that of ``u = (x + 1) / 2``.
+
+    It undoes ``to_model_units``:  A u = (A x + A 1) / 2.
+    """
     return (y + A(A.ones(y))) / 2
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """``y = A x + n`` with ``n ~ N(0, sigma_y² I)``, for ``x`` in [-1, 1]; ``y`` has a batch axis of one.
+    """``y = A x + n`` with ``n ~ N(0, sigma_y² I)``, for ``x`` in [-1, 1].
 
-    A noise that was stated for data in [0, 1] counts double here.
+    ``y`` has a batch axis of one. A noise that was stated for data in [0, 1] counts double here.
     """
 
     A: Operator
@@ -36,7 +39,8 @@ class Measurement:
     def __post_init__(self) -> None:
         if tuple(self.y.shape) != (1, *self.A.out_shape):
             raise ShapeError(
-                f"a measurement of shape {tuple(self.y.shape)}", expected=f"{(1, *self.A.out_shape)} for {self.A}"
+                f"a measurement of shape {tuple(self.y.shape)}",
+                expected=f"{(1, *self.A.out_shape)} for {self.A}",
             )
         if not bool(torch.isfinite(self.y).all()):
             raise ShapeError("a measurement with NaN or infinity", expected="finite numbers")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import final
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -26,28 +26,42 @@ def posterior_variance(sigma: float) -> float:
 
 @final
 class Proximal(Guidance):
-    """``x̂_0 = x_0 + K (y − A x_0)``,  ``K = Aᵀ (A Aᵀ + (σ_y/r)² I)⁻¹``, solved by conjugate gradients.
+    """``x̂_0 = x_0 + K (y − A x_0)``  with  ``K = Aᵀ (A Aᵀ + (σ_y/r)² I)⁻¹``.
 
-    ``r²`` stands for the variance of ``x_0`` given ``x_t`` (DiffPIR, arXiv 2305.08995; Pi-GDM), bounded by ``2 σ_s²`` of the noise
-    ``σ_s`` that the step lands on.
+    ``K`` is applied by conjugate gradients. ``r²`` stands for the variance of ``x_0`` given
+    ``x_t`` (DiffPIR, arXiv 2305.08995; Pi-GDM), bounded by ``2 σ_s²`` of the noise ``σ_s`` that
+    the step lands on.
 
-    *Noise.* With ``g`` the eigenvalues of ``K A``, the measurement brings noise of variance ``r² g (1 − g)`` along. The step
-    puts ``(I − K A) w + K A z' + K n'`` on the estimate, with ``w`` the sampler's own noise, ``z'`` fresh and independent of it, and ``n'`` of standard
-    deviation ``(σ_y/r) sqrt(2 − r²/σ_s²)``. The variances add up to ``(1−g)² + g² + 2 g (1−g) = 1``: nominal in every direction.
+    *Noise.* With ``g`` the eigenvalues of ``K A``, the measurement brings noise of variance
+    ``r² g (1 − g)`` along. The step puts ``(I − K A) w + K A z' + K n'`` on the estimate, with
+    ``w`` the sampler's own noise, ``z'`` fresh and independent of it, and ``n'`` of standard
+    deviation ``(σ_y/r) sqrt(2 − r²/σ_s²)``. The variances add up to
+    ``(1−g)² + g² + 2 g (1−g) = 1``: nominal in every direction.
 
-    ``final`` (for samplers that put no noise back) takes ``r`` from the step's own noise and keeps the data to the end.
+    ``final`` (for samplers that put no noise back) takes ``r`` from the step's own noise and keeps
+    the data to the end.
     """
 
     needs_noise = True
     shapes_noise = True
 
     def __init__(
-        self, measurement: Measurement, field: NoiseField, *, final: bool = False, tolerance: float = 1e-4
+        self,
+        measurement: Measurement,
+        field: NoiseField,
+        *,
+        final: bool = False,
+        tolerance: float = 1e-4,
     ) -> None:
         if measurement.sigma_y <= 0:
-            raise SettingsError("the proximal form without measurement noise", expected="sigma_y > 0", do="use ddnm")
+            raise SettingsError(
+                "the proximal form without measurement noise",
+                expected="sigma_y > 0",
+                do="use ddnm",
+            )
         self.m = measurement
-        self.field = field
+        # A plane of its own: the sampler takes its fresh noise from ``field`` itself.
+        self.field = replace(field, level=~field.level)
         self.final = final
         self.tolerance = tolerance
 
@@ -59,7 +73,10 @@ class Proximal(Guidance):
         """Apply ``K`` to a measurement."""
         A, damping = self.m.A, self.m.sigma_y**2 / r_squared
         solution = conjugate_gradient(
-            lambda u: A.forward(A.adjoint(u)) + damping * u, v, tolerance=self.tolerance, max_iterations=200
+            lambda u: A.forward(A.adjoint(u)) + damping * u,
+            v,
+            tolerance=self.tolerance,
+            max_iterations=200,
         )
         return A.adjoint(solution)
 
@@ -76,7 +93,10 @@ class Proximal(Guidance):
         def draw(number: int, shape: Shape) -> Tensor:
             return self.field(draw=number, top=0, left=0, shape=shape, device=y.device).to(y)[None]
 
-        z_2, n = draw(2 * step.draw, self.m.A.in_shape), draw(2 * step.draw + 1, self.m.A.out_shape)
+        z_2, n = (
+            draw(2 * step.draw, self.m.A.in_shape),
+            draw(2 * step.draw + 1, self.m.A.out_shape),
+        )
         # Relative to σ_s, since the caller scales what is returned by it.
         std = self.m.sigma_y * max(0.0, (2 - r_squared / sigma_squared) / r_squared) ** 0.5
         return noise + self._K(self.m.A(z_2 - noise) + std * n, r_squared)

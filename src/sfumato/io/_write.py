@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.errors import ImageError, OutputError, SettingsError
@@ -131,15 +132,15 @@ def _encode(picture: Picture, path: Path, kind: str, *, quality: int, lossless: 
 
 def _stored_values(
     picture: Picture, bits: int, *, with_alpha: bool
-) -> "np.ndarray[tuple[int, int, int], np.dtype[np.uint8 | np.uint16]]":
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return unsigned integers (height, width, bands)."""
     planes = [picture.pixels]
     if picture.alpha is not None and with_alpha:
         planes.append(picture.alpha)
     rounded = [_round(plane, bits).permute(1, 2, 0).numpy() for plane in planes]
-    return np.concatenate(
-        rounded, axis=2, dtype=np.uint8 if bits == 8 else np.uint16, casting="unsafe"
-    )
+    if bits == 8:
+        return np.concatenate(rounded, axis=2, dtype=np.uint8, casting="unsafe")
+    return np.concatenate(rounded, axis=2, dtype=np.uint16, casting="unsafe")
 
 
 def _round(

@@ -4,6 +4,7 @@ Reference: the safetensors format, https://github.com/huggingface/safetensors#fo
 """
 
 import json
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def save_checkpoint(
         OutputError: no room, no permission.
 
     Example:
-        >>> save_checkpoint("prior.safetensors", unet.state_dict(), {"channels": 64})
+        >>> layer = torch.nn.Linear(64, 3)
+        >>> save_checkpoint("layer.safetensors", layer.state_dict(), {"channels": 64})
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -48,6 +50,7 @@ def save_checkpoint(
     with atomic_path(path) as temporary:
         try:
             save_file(_separate(tensors), temporary, metadata={"format": FORMAT, "config": text})
+            _sort_metadata(temporary)
         except SafetensorError as error:
             raise OutputError(
                 f"{path} cannot be written: {error}", do="check for free space"
@@ -96,6 +99,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         ModelError: tensors are missing, left over, or of other shapes; then nothing is copied.
 
     Example:
+        >>> from sfumato.nn import UNet, UNetConfig
+        >>> unet = UNet(UNetConfig(channels=(4,), blocks=1, embedding=8))
         >>> load_state(unet, load_checkpoint("prior.safetensors")[0])
     """
     own = module.state_dict()
@@ -160,6 +165,18 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         separate[name] = stored.clone() if address in seen else stored
         seen.add(address)
     return separate
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the header's texts in order, in place: safetensors writes them in any."""
+    with path.open("r+b") as file:
+        (n_header,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(n_header))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= n_header:
+            file.seek(8)
+            file.write(text.ljust(n_header))
 
 
 def _some(names: Iterable[str]) -> str:

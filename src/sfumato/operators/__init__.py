@@ -12,12 +12,13 @@ from sfumato.operators.kernels import (
     anisotropic_gaussian_kernel,
     gaussian_kernel,
     motion_kernel,
+    read_kernel,
     uniform_kernel,
 )
 from sfumato.operators.krylov import KrylovPinv
 from sfumato.operators.pixelwise import Identity, Mask, random_mask
 from sfumato.operators.pool import AveragePool
-from sfumato.operators.text import Degradation, Link, as_degradation, blur_word, parse, read_kernel
+from sfumato.operators.text import Degradation, Link, as_degradation, blur_word, parse, read_strokes
 
 __all__ = [
     "BT601",
@@ -49,5 +50,6 @@ __all__ = [
     "parse",
     "random_mask",
     "read_kernel",
+    "read_strokes",
     "uniform_kernel",
 ]

@@ -40,9 +40,10 @@ class Window:
 class Locality:
     """How far one measured value reaches in ``x``.
 
-    With ``halo = 0`` the image falls apart into cells of ``stride`` pixels, and every measured value
-    depends on one cell only: such an operator is cut to tiles exactly. ``halo > 0`` says how many pixels beyond
-    its cell a value looks. ``stride = 0`` stands for an operator that is global: it cannot be cut.
+    With ``halo = 0`` the image falls apart into cells of ``stride`` pixels, and every measured
+    value depends on one cell only: such an operator is cut to tiles exactly. ``halo > 0`` says how
+    many pixels beyond its cell a value looks. ``stride = 0`` stands for an operator that is
+    global: it cannot be cut.
     """
 
     stride: int
@@ -62,8 +63,8 @@ GLOBAL = Locality(stride=0)
 class SVD:
     """``A = U diag(s) Vᵀ`` by its actions; ``s`` has the shape of one image's coefficients.
 
-    ``v_t`` takes images to coefficients, ``v`` back; ``u_t`` takes measurements to coefficients. Zeros in ``s`` mark
-    coefficients without a measurement.
+    ``v_t`` takes images to coefficients, ``v`` back; ``u_t`` takes measurements to coefficients.
+    Zeros in ``s`` mark coefficients without a measurement.
     """
 
     s: Tensor
@@ -75,11 +76,14 @@ class SVD:
 class Operator(ABC):
     """A linear map ``A`` from images of one shape to measurements of another.
 
-    Shapes are ``(channels, height, width)``; the maps take and return a leading batch axis, and follow dtype and
-    device of what they are given. A subclass is final: it stores its settings, and says
+    Shapes are ``(channels, height, width)``; the maps take and return a leading batch axis, and
+    follow dtype and device of what they are given. A subclass is final: it stores its settings,
+    and says
 
-    - ``forward(x) = A x``, ``adjoint(y) = Aᵀ y``, ``pinv(y) = A⁺ y`` (the Moore-Penrose pseudo-inverse),
-    - how local it is, and, where it is, ``crop(window)``: the same operator for one window of the image,
+    - ``forward(x) = A x``, ``adjoint(y) = Aᵀ y``, ``pinv(y) = A⁺ y`` (the Moore-Penrose
+      pseudo-inverse),
+    - how local it is, and, where it is, ``crop(window)``: the same operator for one window of the
+      image,
     - what it knows about itself: ``gram`` and ``svd``.
 
     The laws that every operator obeys are in ``sfumato.testing.check_operator``.
@@ -110,7 +114,7 @@ class Operator(ABC):
         """Return ``A⁺ y``: of all least-squares solutions the shortest."""
 
     def ones(self, like: Tensor) -> Tensor:
-        """Return an image of ones that ``A`` can measure, in the dtype and on the device of ``like``."""
+        """Return an image of ones that ``A`` can measure, of dtype and device of ``like``."""
         return torch.ones((1, *self.in_shape), dtype=like.dtype, device=like.device)
 
     def __call__(self, x: Images) -> Measurements:
@@ -128,7 +132,7 @@ class Operator(ABC):
         return GLOBAL
 
     def crop(self, window: Window) -> Operator:
-        """Return the operator for one window of the image, aligned to the cells of its locality."""
+        """Return the operator for one window of the image, aligned to the locality's cells."""
         raise NotImplementedError(f"{self} is not local: it cannot be cut to {window}")
 
     def measured(self, window: Window) -> Window:
@@ -137,11 +141,14 @@ class Operator(ABC):
 
     @property
     def disjoint_rows(self) -> bool:
-        """Whether every value of ``x`` enters at most one value of ``y`` (then ``A Aᵀ`` is diagonal)."""
+        """Whether each value of ``x`` enters at most one of ``y`` (then ``A Aᵀ`` is diagonal)."""
         return False
 
     def gram_diagonal(self, like: Tensor) -> Tensor | None:
-        """Return the diagonal of ``A Aᵀ`` (one measurement's shape) where that matrix is diagonal, else None."""
+        """Return the diagonal of ``A Aᵀ`` where that matrix is diagonal, else None.
+
+        It has the shape of one measurement, and dtype and device of ``like``.
+        """
         if not self.disjoint_rows:
             return None
         return self.forward(self.adjoint(torch.ones((1, *self.out_shape)).to(like)))[0]
@@ -155,6 +162,11 @@ class Operator(ABC):
     def gram_scale(self) -> float | None:
         """``c`` where ``A Aᵀ = c I``, else None."""
         return None
+
+    @property
+    def damping(self) -> float:
+        """Tikhonov's λ where ``pinv`` is damped:  ``A⁺ = (AᵀA + λ²)⁻¹ Aᵀ``  (0: it is exact)."""
+        return 0.0
 
     @property
     def amplifies(self) -> bool:
@@ -175,7 +187,7 @@ class Operator(ABC):
 
 
 def reciprocal(d: Tensor) -> Tensor:
-    """Return ``1 / d`` where ``d`` is not (nearly) zero, else 0: the pseudo-inverse of a diagonal."""
+    """Return the pseudo-inverse of a diagonal: ``1 / d`` where ``d`` is not (nearly) 0, else 0."""
     small = d.abs() <= 1e-12 * d.abs().max()
     return torch.where(small, 0.0, 1 / torch.where(small, 1.0, d))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property, reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,12 +12,14 @@ from typing_extensions import override
 
 from sfumato._typing import Images, Measurements
 from sfumato.errors import ShapeError
-from sfumato.linalg import least_squares
+from sfumato.linalg import least_squares, widened
 from sfumato.operators.base import GLOBAL, SVD, Locality, Operator, Window, reciprocal
 
 
 def compose(*operators: Operator) -> Operator:
-    """Apply ``operators`` from left to right:  ``compose(A, B) x = B A x``. A single one is returned as it is.
+    """Apply ``operators`` from left to right:  ``compose(A, B) x = B A x``.
+
+    A single one is returned as it is.
 
     >>> from sfumato.operators import AveragePool, Grayscale
     >>> str(compose(Grayscale((3, 8, 8)), AveragePool((1, 8, 8), 4)))
@@ -31,16 +34,19 @@ class Composition(Operator):
 
     Its pseudo-inverse is exact in each of these cases, tried in this order:
 
-    1. Every value of ``x`` enters at most one of ``y`` (masks, pooling, grey, in any order): ``A Aᵀ = diag(d)`` and
-       ``A⁺ = Aᵀ diag(d)⁺``. The pool of a masked picture is so divided by what is kept of each cell.
+    1. Every value of ``x`` enters at most one of ``y`` (masks, pooling, grey, in any order):
+       ``A Aᵀ = diag(d)`` and ``A⁺ = Aᵀ diag(d)⁺``. The pool of a masked picture is so divided by
+       what is kept of each cell.
     2. ``A_1 A_1ᵀ = c I`` (grey or pooling first):  ``A⁺ = A_1⁺ (A_n … A_2)⁺``.
     3. Otherwise least squares by conjugate gradients, in double precision.
     """
 
     def __init__(self, *operators: Operator) -> None:
-        for a, b in zip(operators, operators[1:], strict=False):
+        for a, b in pairwise(operators):
             if a.out_shape != b.in_shape:
-                raise ShapeError(f"{b} after {a}", expected=f"an operator on {a.out_shape}, not {b.in_shape}")
+                raise ShapeError(
+                    f"{b} after {a}", expected=f"an operator on {a.out_shape}, not {b.in_shape}"
+                )
         super().__init__(operators[0].in_shape, operators[-1].out_shape)
         self.operators = operators
         if not self.disjoint_rows:
@@ -60,7 +66,7 @@ class Composition(Operator):
         n = 0
         while n < len(self.operators) - 1 and self.operators[n].gram_scale is not None:
             n += 1
-        return self.operators[:n], compose(*self.operators[n:])
+        return self.operators[:n], compose(*self.operators[n:]) if n else self
 
     @cached_property
     def _diagonal(self) -> Tensor | None:
@@ -73,7 +79,15 @@ class Composition(Operator):
         first, rest = self._split
         if first:
             return reduce(lambda v, A: A.pinv(v), reversed(first), rest.pinv(y))
-        return least_squares(self.forward, self.adjoint, y.double()).to(y)
+        return least_squares(self.forward, self.adjoint, widened(y)).to(y)
+
+    @property
+    @override
+    def damping(self) -> float:
+        first, rest = self._split
+        if self.disjoint_rows or not first:
+            return 0.0
+        return rest.damping * math.sqrt(compose(*first).gram_scale or 1.0)
 
     @property
     @override

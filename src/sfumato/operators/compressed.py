@@ -171,7 +171,8 @@ class BlockSensing(Operator):
     @property
     @override
     def gram_scale(self) -> float | None:
-        return 1.0 if self.share == 1.0 else None
+        sizes = [math.prod(cell) for _, cell in self._regions()]
+        return 1.0 if all(_n_kept(self.share, d) == d for d in sizes) else None
 
     @property
     @override

@@ -28,10 +28,14 @@ class Grayscale(Operator):
     def __init__(self, in_shape: Shape, weights: tuple[float, ...] = BT601) -> None:
         c, h, w = in_shape
         if c != len(weights):
-            raise ShapeError(f"a picture with {c} channels", expected=f"{len(weights)}, one for each weight")
+            raise ShapeError(
+                f"a picture with {c} channels", expected=f"{len(weights)}, one for each weight"
+            )
         total = sum(v * v for v in weights)
         if not 0 < total < float("inf"):
-            raise DegradationError(f"grey weights {weights}", expected="finite numbers, not all zero")
+            raise DegradationError(
+                f"grey weights {weights}", expected="finite numbers, not all zero"
+            )
         super().__init__(in_shape, (1, h, w))
         self.weights = tuple(weights)
         self._total = total

@@ -13,11 +13,11 @@ from sfumato.operators.grayscale import BT601
 
 
 class GrayscaleWithHints(Operator):
-    """All of ``x`` where colour is painted, and its grey elsewhere:  ``A x = p x + (1 − p) w (wᵀx) / |w|²``.
+    """All of ``x`` where colour is painted, and its grey elsewhere.
 
-    ``painted`` (1, height, width) is 1 on strokes. The measurement has three channels: outside the
-    strokes it is the grey value's pseudo-inverse. ``A`` is an orthogonal projection, so
-    ``A = Aᵀ = A⁺``.
+    ``A x = p x + (1 − p) w (wᵀx) / |w|²``  with ``p`` = ``painted`` (1, height, width), which is 1
+    on strokes. The measurement has three channels: outside the strokes it is the grey value's
+    pseudo-inverse. ``A`` is an orthogonal projection, so ``A = Aᵀ = A⁺``.
 
     >>> A = GrayscaleWithHints((3, 2, 2), torch.zeros(1, 2, 2))
     >>> y = A.join(torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, 3, 2, 2))

@@ -63,7 +63,7 @@ class KrylovPinv(Operator):
             )
         self._forward = forward
         self._adjoint = adjoint
-        self.damping = damping
+        self._damping = damping
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.name = name
@@ -87,6 +87,11 @@ class KrylovPinv(Operator):
             max_iterations=self.max_iterations,
         )
         return x.to(y.dtype)
+
+    @property
+    @override
+    def damping(self) -> float:
+        return self._damping
 
     @override
     def __str__(self) -> str:

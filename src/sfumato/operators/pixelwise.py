@@ -73,9 +73,10 @@ class Identity(_Pixelwise):
 
 
 class Mask(_Pixelwise):
-    """Keep the known pixels:  ``A x = m x`` with ``m`` of shape (1 or channels, height, width), 1 = known, 0 = missing.
+    """Keep the known pixels:  ``A x = m x``  with 1 = known, 0 = missing.
 
-    Fractions between 0 and 1 weigh a pixel (they arise where a mask is pooled);  ``A⁺ y = y / m`` where ``m > 0``, else 0.
+    ``m`` = ``known`` has the shape (1 or channels, height, width). Fractions between 0 and 1 weigh
+    a pixel (they arise where a mask is pooled);  ``A⁺ y = y / m`` where ``m > 0``, else 0.
 
     >>> import torch
     >>> A = Mask((3, 2, 2), torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]))
@@ -85,15 +86,23 @@ class Mask(_Pixelwise):
 
     def __init__(self, in_shape: Shape, known: Tensor, *, name: str = "mask") -> None:
         if known.ndim != 3 or known.shape[0] not in (1, in_shape[0]):
-            raise ShapeError(f"a mask of shape {tuple(known.shape)}", expected="(1, height, width)")
+            raise ShapeError(
+                f"a mask of shape {tuple(known.shape)}", expected="(1, height, width)"
+            )
         if tuple(known.shape[1:]) != in_shape[1:]:
             raise ShapeError(
                 f"a mask of {known.shape[2]} x {known.shape[1]} pixels",
                 expected=f"{in_shape[2]} x {in_shape[1]} like the picture that it is laid on",
                 do="resize the mask, or draw it on the picture itself",
             )
-        if not bool(torch.isfinite(known).all()) or float(known.min()) < 0 or float(known.max()) > 1:
-            raise DegradationError("a mask with values that are no share", expected="0 to 1 everywhere")
+        if (
+            not bool(torch.isfinite(known).all())
+            or float(known.min()) < 0
+            or float(known.max()) > 1
+        ):
+            raise DegradationError(
+                "a mask with values that are no share", expected="0 to 1 everywhere"
+            )
         super().__init__(in_shape, in_shape)
         self.known = known
         self.name = name

@@ -13,7 +13,8 @@ from sfumato.operators.base import Locality, Operator, Window
 class AveragePool(Operator):
     """Mean of each ``s x s`` cell:  ``(A x)[i, j] = 1/s² Σ x[s i + a, s j + b]``.
 
-    ``A⁺`` replicates each value over its cell, ``Aᵀ = A⁺ / s²``, and ``A Aᵀ = I / s²``. Sides of ``x`` are multiples of ``s``.
+    ``A⁺`` replicates each value over its cell, ``Aᵀ = A⁺ / s²``, and ``A Aᵀ = I / s²``. Sides of
+    ``x`` are multiples of ``s``.
 
     >>> import torch
     >>> A = AveragePool((3, 8, 12), 4)
@@ -23,7 +24,9 @@ class AveragePool(Operator):
 
     def __init__(self, in_shape: Shape, factor: int) -> None:
         if factor < 1:
-            raise DegradationError(f"a factor of {factor}", expected="a whole number of at least 1")
+            raise DegradationError(
+                f"a factor of {factor}", expected="a whole number of at least 1"
+            )
         c, h, w = in_shape
         if h % factor or w % factor:
             raise ShapeError(
@@ -37,7 +40,8 @@ class AveragePool(Operator):
     @override
     def forward(self, x: Images) -> Measurements:
         s = self.factor
-        return x.unflatten(3, (-1, s)).unflatten(2, (-1, s)).mean((3, 5))
+        y: Measurements = x.unflatten(3, (-1, s)).unflatten(2, (-1, s)).mean((3, 5))
+        return y
 
     @override
     def adjoint(self, y: Measurements) -> Images:

@@ -1,4 +1,4 @@
-"""The text form of a degradation: ``"grayscale | average_pool:2 | mask:scratches.png | noise:0.02"``."""
+"""The text form of a degradation: ``"grayscale | average_pool:2 | mask:m.png | noise:0.02"``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato._typing import Shape
 from sfumato.errors import DegradationError, SfumatoError
-from sfumato.io import read_mask, read_measurement, read_picture
+from sfumato.io import read_mask, read_picture
 from sfumato.operators import kernels
 from sfumato.operators.base import Operator
 from sfumato.operators.bicubic import Bicubic
@@ -33,7 +33,8 @@ def _same(shape: Shape) -> Shape:
 class Link:
     """One word of a degradation, not yet bound to a size.
 
-    ``bind`` makes the operator for images of a shape; ``source`` says of what shape the image was, given the shape of its measurement.
+    ``bind`` makes the operator for images of a shape; ``source`` says of what shape the image was,
+    given the shape of its measurement.
     """
 
     text: str
@@ -43,7 +44,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Degradation:
-    """What happened to the picture: operators from left to right, then noise of standard deviation ``noise`` ([0, 1] scale)."""
+    """What happened to the picture: operators from left to right, then noise.
+
+    ``noise`` is its standard deviation, on the [0, 1] scale.
+    """
 
     links: tuple[Link, ...]
     noise: float = 0.0
@@ -58,8 +62,8 @@ class Degradation:
     def operator(self, shape: Shape) -> Operator:
         """Bind to images of ``shape`` (channels, height, width).
 
-        Turning grey acts on channels and all other words act on each channel alike, so it commutes with them; it is put first, where
-        its pseudo-inverse factors out.
+        Turning grey acts on channels and all other words act on each channel alike, so it commutes
+        with them; it is put first, where its pseudo-inverse factors out.
         """
         parts: list[Operator] = []
         for link in sorted(self.links, key=lambda k: not k.text.startswith("grayscale")):
@@ -80,9 +84,12 @@ class Degradation:
 
 
 def parse(text: str, *, base: Path | None = None) -> Degradation:
-    """Parse a degradation, read from left to right. File names are relative to ``base`` (the working directory).
+    """Parse a degradation, read from left to right.
 
-    Raises DegradationError for unknown words, missing or impossible numbers, and files that cannot be read.
+    File names are relative to ``base`` (the working directory if None).
+
+    Raises DegradationError for unknown words, missing or impossible numbers, and files that cannot
+    be read.
 
     >>> str(parse("grayscale | average_pool:2 | noise:0.02"))
     'grayscale | average_pool:2 | noise:0.02'
@@ -96,14 +103,18 @@ def parse(text: str, *, base: Path | None = None) -> Degradation:
         args = _Arguments(part.strip(), rest.split(":") if rest else [], base or Path())
         if noise is not None:
             raise DegradationError(
-                f"'{part.strip()}' after noise", expected="noise as the last word", do="move it to the end"
+                f"'{part.strip()}' after noise",
+                expected="noise as the last word",
+                do="move it to the end",
             )
         if word == "noise":
             noise = args.number(0, "standard deviation", low=0.0, high=10.0)
             args.end(1)
         else:
             links.append(_find(word)(args))
-    return Degradation(tuple(links) or (_identity(_Arguments("identity", [], Path())),), noise or 0.0)
+    return Degradation(
+        tuple(links) or (_identity(_Arguments("identity", [], Path())),), noise or 0.0
+    )
 
 
 def _find(word: str) -> Callable[[_Arguments], Link]:
@@ -142,20 +153,28 @@ class _Arguments:
             )
         return value
 
-    def integer(self, i: int, name: str, *, low: int, high: int = 1 << 20, default: int | None = None) -> int:
+    def integer(
+        self, i: int, name: str, *, low: int, high: int = 1 << 20, default: int | None = None
+    ) -> int:
         value = self.number(i, name, low=low, high=high, default=default)
         if value != int(value):
-            raise DegradationError(f"'{self.text}' with {name} '{self.values[i]}'", expected="a whole number")
+            raise DegradationError(
+                f"'{self.text}' with {name} '{self.values[i]}'", expected="a whole number"
+            )
         return int(value)
 
     def path(self) -> Path:
         if not self.values:
-            raise DegradationError(f"'{self.text}' without a file", expected="the name of a picture")
+            raise DegradationError(
+                f"'{self.text}' without a file", expected="the name of a picture"
+            )
         return self.base / ":".join(self.values)
 
     def end(self, n: int) -> None:
         if len(self.values) > n:
-            raise DegradationError(f"'{self.text}'", expected=f"at most {n} numbers after the word")
+            raise DegradationError(
+                f"'{self.text}'", expected=f"at most {n} numbers after the word"
+            )
 
 
 def _times(factor: int, shape: Shape) -> Shape:
@@ -194,7 +213,10 @@ def _mask(args: _Arguments) -> Link:
 
 
 def _random_mask(args: _Arguments) -> Link:
-    keep, seed = args.number(0, "share kept", low=1e-6, high=1), args.integer(1, "seed", low=0, default=0)
+    keep, seed = (
+        args.number(0, "share kept", low=1e-6, high=1),
+        args.integer(1, "seed", low=0, default=0),
+    )
     args.end(2)
     return Link(args.text, lambda shape: random_mask(shape, keep, seed))
 
@@ -235,21 +257,25 @@ def _motion(args: _Arguments) -> Link:
 
 
 def _kernel(args: _Arguments) -> Link:
-    kernel = read_kernel(args.path())
+    kernel = kernels.read_kernel(args.path())
     return Link(args.text, lambda shape: Convolution(shape, kernel, name=args.text))
 
 
 def _sensing(kind: type[WalshHadamard] | type[BlockSensing], args: _Arguments) -> Link:
     ratio = args.number(0, "ratio", low=1e-6, high=1)
-    block, seed = args.integer(1, "block", low=0, default=32), args.integer(2, "seed", low=0, default=0)
+    block, seed = (
+        args.integer(1, "block", low=0, default=32),
+        args.integer(2, "seed", low=0, default=0),
+    )
     args.end(3)
     return Link(args.text, lambda shape: kind(shape, ratio, block=block, seed=seed))
 
 
 def read_strokes(path: Path) -> tuple[Tensor, Tensor]:
-    """Read painted strokes: where they are (1, height, width), and their colours (3, height, width).
+    """Read painted strokes: where they are, and their colours.
 
-    A stroke is what is opaque; in a picture without alpha, what is coloured (its channels differ by more than 8/255).
+    The shapes are (1, height, width) and (3, height, width). A stroke is what is opaque; in a
+    picture without alpha, what is coloured (its channels differ by more than 8/255).
     """
     picture = read_picture(path)
     colours = picture.pixels.expand(3, -1, -1)
@@ -258,20 +284,10 @@ def read_strokes(path: Path) -> tuple[Tensor, Tensor]:
     else:
         painted = (colours.amax(0) - colours.amin(0) > 8 / 255)[None]
     if not bool(painted.any()):
-        raise DegradationError(f"{path} without strokes", expected="colour on a transparent, black or grey ground")
+        raise DegradationError(
+            f"{path} without strokes", expected="colour on a transparent, black or grey ground"
+        )
     return painted.float(), colours
-
-
-def read_kernel(path: Path) -> Tensor:
-    """Read a blur kernel from a picture (its channels averaged) or a ``.npy`` array, normalised to a sum of 1.
-
-    Raises DegradationError where it is empty or holds NaN, ImageError where it cannot be read.
-    """
-    kernel = read_measurement(path).double().mean(0)
-    total = float(kernel.sum())
-    if not total > 0:
-        raise DegradationError(f"the kernel {path} sums to {total:g}", expected="a picture that is not black")
-    return kernel / total
 
 
 #: Every word of the text form. An operator of your own adds one line here.
@@ -299,7 +315,11 @@ def as_degradation(degradation: str | Degradation) -> Degradation:
 
 
 def blur_word(blur: str) -> str:
-    """Translate the short form of ``deblur --blur`` (``gaussian:2.0``, ``motion:15:30``, ``KERNEL.png``) to a degradation word."""
+    """Translate the short form of ``deblur --blur`` to a degradation word.
+
+    >>> blur_word("gaussian:2.0"), blur_word("motion:15:30"), blur_word("KERNEL.png")
+    ('gaussian_blur:2.0', 'motion_blur:15:30', 'kernel_blur:KERNEL.png')
+    """
     kind, _, rest = blur.partition(":")
     if kind in ("gaussian", "anisotropic", "uniform", "motion"):
         return f"{kind}_blur:{rest}"
@@ -307,5 +327,6 @@ def blur_word(blur: str) -> str:
         return f"kernel_blur:{blur}"
     raise SfumatoError(
         f"the blur '{blur}'",
-        expected="gaussian:SIGMA, uniform:SIZE, motion:LENGTH:ANGLE, anisotropic:S1:S2:ANGLE or a picture of the kernel",
+        expected="gaussian:SIGMA, uniform:SIZE, motion:LENGTH:ANGLE, anisotropic:S1:S2:ANGLE "
+        "or a picture of the kernel",
     )

@@ -12,7 +12,8 @@ from sfumato.diffusion import Denoiser
 
 
 def oriented(x: Tensor, k: int) -> Tensor:
-    """Return orientation ``k`` of 8: bit 0 and 1 flip columns and rows, bit 2 swaps the axes (last).
+    """Return orientation ``k`` of 8: bit 0 and 1 flip columns and rows, bit 2 swaps the axes
+    (last).
 
     >>> x = torch.arange(4.0).reshape(1, 1, 2, 2)
     >>> bool((restored(oriented(x, 5), 5) == x).all())

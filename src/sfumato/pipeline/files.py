@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.diffusion import NoiseField
-from sfumato.errors import ImageError, ShapeError
+from sfumato.errors import (
+    DegradationError,
+    ImageError,
+    OutputError,
+    SettingsError,
+    ShapeError,
+)
 from sfumato.io import (
     Picture,
     atomic_path,
@@ -22,10 +28,10 @@ from sfumato.io import (
     read_picture,
     write_picture,
 )
-from sfumato.operators import Degradation
+from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
-from sfumato.pipeline.presets import task_of
-from sfumato.pipeline.problem import make_problem
+from sfumato.pipeline.presets import links
+from sfumato.pipeline.problem import Problem, make_problem
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.restore import Event, Result, stream
 from sfumato.pipeline.settings import Settings
@@ -68,6 +74,7 @@ def restore_file(
     settings: Settings,
     report: Path | None = None,
     limit_pixels: int | None = None,
+    device: str = "cpu",
 ) -> FileRestoration:
     """Restore one file: bits, profile, EXIF and alpha of the source are kept.
 
@@ -75,23 +82,91 @@ def restore_file(
     the others, their mean and the map of their standard deviation (stretched to white at its
     maximum) are written beside the first, as ``NAME.sample-2.png``, ``NAME.mean.png``, ….
 
-    ``report`` None puts it beside the target, as ``TARGET.json``. Raises ImageError,
-    DegradationError, SettingsError and OutputError.
+    ``report`` None puts it beside the target, as ``TARGET.json``. ``device`` is where ``prior``
+    is. All that can be known to fail is refused before the network is asked for the first time.
+    Raises ImageError, DegradationError, SettingsError and OutputError.
     """
-    check_output(target)
+    beside = [_beside(target, word) for word in _words_beside(settings.samples)]
+    proof_path = report or _json_beside(target)
+    for path in (target, *beside):
+        check_output(path)
+    _refuse_overwriting([target, *beside, proof_path], [source, *_files_of(degradation)])
+    _check_report(proof_path)
     read = read_source(source, limit_pixels=limit_pixels)
+    channels, height, width = read.y.shape
+    size = degradation.source_shape((channels, height, width))[1:]
+    check_output(target, alpha=_see_through(read.picture), size=size)
     bits = read.picture.bits
-    result = yield from stream(read.y, degradation, prior=prior, settings=settings, bits=bits)
-    written = _write_results(result, read.picture, target)
+    y = read.y.to(device)
+    result = yield from stream(y, degradation, prior=prior, settings=settings, bits=bits)
+    notes = _write_results(result, read.picture, target)
     problem = make_problem(read.y, degradation, bits=bits)
-    stored = read_picture(target).pixels[None]
-    proof = replace(
-        result.report,
-        input_digest=read.digest,
-        consistency_rmse_255=255 * problem.residual_rmse(stored.expand(1, 3, -1, -1)),
-    ).with_notes(*read.picture.notes, *written)
-    proof.write(report or target.with_name(target.name + ".json"))
+    proof = _proof(result.report, problem, target, read.digest)
+    if degradation.noise:
+        notes.append(f"The input's noise is {255 * degradation.noise:.3g}/255: agree to about that.")
+    proof = proof.with_notes(*read.picture.notes, *notes, *_losses(read.picture, target))
+    proof.write(proof_path)
     return proof
+
+
+def _words_beside(n_samples: int) -> list[str]:
+    """Name what is written besides the first of several samples."""
+    if n_samples == 1:
+        return []
+    return [*(f"sample-{k}" for k in range(2, n_samples + 1)), "mean", "std"]
+
+
+def _json_beside(target: Path) -> Path:
+    return target.with_name(target.name + ".json")
+
+
+def _see_through(picture: Picture) -> bool:
+    return picture.alpha is not None and bool((picture.alpha < 1).any())
+
+
+def _files_of(degradation: Degradation) -> list[Path]:
+    """List the files that a degradation names: masks, strokes, kernels."""
+    named = ("mask", "grayscale_hints", "kernel_blur")
+    words = [link.text.partition(":") for link in degradation.links]
+    return [Path(rest) for word, _, rest in words if word in named]
+
+
+def _refuse_overwriting(targets: list[Path], sources: list[Path]) -> None:
+    """Refuse an output that is one of the inputs: what is lost there cannot be made again."""
+    for target in targets:
+        for source in sources:
+            if target.exists() and source.exists() and target.samefile(source):
+                raise SettingsError(
+                    f"the output {target} is the input {source} itself",
+                    expected="another name",
+                    do="inputs are never overwritten",
+                )
+
+
+def _check_report(path: Path) -> None:
+    """Refuse a place where no report can be written."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", expected="the name of a file for the report")
+    check_output(path.with_name("report.png"))
+
+
+def _proof(report: Report, problem: Problem, target: Path, input_digest: str) -> Report:
+    """Return the report with the consistency of the file that was written."""
+    height, width = problem.measurement.A.in_shape[1:]
+    stored = read_picture(target, limit_pixels=height * width).pixels[None]
+    rmse = 255 * problem.residual_rmse(stored.expand(1, 3, -1, -1))
+    return replace(report, input_digest=input_digest, consistency_rmse_255=rmse)
+
+
+def _losses(picture: Picture, target: Path) -> list[str]:
+    """Say what the format of the target cannot keep."""
+    kind = target.suffix.lower()
+    notes = []
+    if kind in (".jpg", ".jpeg"):
+        notes.append("JPEG is lossy: in .png, .webp or .tif the result agrees better.")
+    if picture.bits == 16 and kind not in (".png", ".tif", ".tiff"):
+        notes.append("16 bits became 8: .png and .tif keep them.")
+    return notes
 
 
 def _write_results(result: Result, picture: Picture, target: Path) -> list[str]:
@@ -99,13 +174,16 @@ def _write_results(result: Result, picture: Picture, target: Path) -> list[str]:
     write_picture(_like(picture, result.image), target)
     if result.mean is None or result.std is None:
         return []
-    for k, sample in enumerate(result.samples[1:], start=2):
-        write_picture(_like(picture, sample), _beside(target, f"sample-{k}"))
-    write_picture(_like(picture, result.mean), _beside(target, "mean"))
     largest = float(result.std.max())
     spread = result.std / largest if largest else result.std
-    write_picture(Picture(spread, bits=picture.bits), _beside(target, "std"))
-    return [f"white in {_beside(target, 'std').name} is a standard deviation of {largest:.4f}"]
+    pictures = [_like(picture, u) for u in (*result.samples[1:], result.mean)]
+    pictures.append(Picture(spread, bits=picture.bits))
+    words = _words_beside(len(result.samples))
+    for word, other in zip(words, pictures, strict=True):
+        write_picture(other, _beside(target, word))
+    if not largest:
+        return ["All samples are the same: these settings leave nothing to chance."]
+    return [f"White in {_beside(target, 'std').name} is a standard deviation of {largest:.4f}."]
 
 
 def _beside(target: Path, word: str) -> Path:
@@ -121,33 +199,49 @@ def _like(picture: Picture, pixels: Tensor) -> Picture:
     return replace(picture, pixels=pixels, alpha=alpha)
 
 
-def degrade_file(source: Path, target: Path, degradation: Degradation, *, seed: int = 0) -> str:
+def degrade_file(
+    source: Path,
+    target: Path,
+    degradation: Degradation,
+    *,
+    seed: int = 0,
+    limit_pixels: int | None = None,
+) -> str:
     """Make a measurement for experiments:  ``y = A u + n``, with the noise of ``seed``.
 
-    The picture is cropped at the right and the bottom where the operator needs multiples. Images
-    are written as pictures, rounded and clipped to the bits of the source; coefficients as a
-    ``.npy`` array. Returns a sentence on what was written.
+    The picture is cropped at the right and the bottom where the operator needs multiples. A
+    target ``.npy`` takes the numbers as they are; a picture takes them rounded and clipped to the
+    bits of the source, and coefficients are refused there. Returns a sentence on what was written.
     """
-    picture = read_picture(source)
-    u, note = _cropped(picture.pixels, degradation)
+    as_numbers = target.suffix.lower() == ".npy"
+    check_output(target.with_suffix(".png") if as_numbers else target)
+    _refuse_overwriting([target], [source, *_files_of(degradation)])
+    if degradation.strokes() is not None:
+        raise DegradationError(
+            "a measurement with painted strokes", do="use grayscale; strokes belong to restoring"
+        )
+    read = read_source(source, limit_pixels=limit_pixels)
+    u, note = _cropped(read.y, degradation)
     A = degradation.operator((u.shape[0], *u.shape[1:]))
     y = A(u[None])[0]
     if degradation.noise:
         z = NoiseField(seed, level=255)(draw=0, top=0, left=0, shape=A.out_shape)
         y = y + degradation.noise * z
     said = f"{target}: {y.shape[2]} x {y.shape[1]}, {degradation}{note}"
-    if task_of(A) == "sense":
-        if target.suffix.lower() != ".npy":
-            raise ImageError(
-                f"coefficients of {degradation} in {target.name}",
-                expected="a .npy file: they are no picture",
-            )
+    if as_numbers:
         with atomic_path(target) as temporary, temporary.open("wb") as file:
             np.save(file, y.numpy(), allow_pickle=False)
         return said
+    if any(isinstance(part, BlockSensing | WalshHadamard) for part in links(A)):
+        raise ImageError(
+            f"coefficients of {degradation} in {target.name}",
+            expected="a .npy file: they are no picture",
+        )
+    picture = read.picture
     alpha = picture.alpha if tuple(y.shape[1:]) == tuple(picture.pixels.shape[1:]) else None
     write_picture(replace(picture, pixels=quantise(y, picture.bits), alpha=alpha), target)
-    return said
+    clipped = float(((y < -1e-6) | (y > 1 + 1e-6)).float().mean())
+    return said + (f"; {clipped:.2%} of its values were clipped" if clipped else "")
 
 
 def _cropped(u: Tensor, degradation: Degradation) -> tuple[Tensor, str]:
@@ -174,47 +268,64 @@ def project_file(
     prior: Prior | None = None,
     settings: Settings | None = None,
     refine: float = 0.0,
+    limit_pixels: int | None = None,
+    device: str = "cpu",
 ) -> FileRestoration:
     """Make any program's output agree exactly with the measurement it was made from.
 
     ``x ← P_gamut(x + A⁺ (y − A x))`` until both hold. With ``refine`` (a noise level on the [0, 1]
-    scale; needs a prior) the picture is first restored from that noise level on.
+    scale; needs a prior, which is on ``device``) the picture is first restored from that noise
+    level on.
     """
     t_0 = time.perf_counter()
     check_output(target)
-    read, theirs = read_source(measurement), read_picture(result)
+    inputs = [result, measurement, *_files_of(degradation)]
+    _refuse_overwriting([target, _json_beside(target)], inputs)
+    _check_report(_json_beside(target))
+    read = read_source(measurement, limit_pixels=limit_pixels)
+    limit = {} if limit_pixels is None else {"limit_pixels": limit_pixels}
+    theirs = read_picture(result, **limit)
+    height, width = theirs.pixels.shape[1:]
+    check_output(target, alpha=_see_through(theirs), size=(height, width))
     problem = make_problem(read.y, degradation, bits=read.picture.bits)
-    shape = problem.measurement.A.in_shape
-    if tuple(theirs.pixels.shape[1:]) != shape[1:]:
-        h, w = theirs.pixels.shape[1:]
-        raise ShapeError(
-            f"{result} of {w} x {h} pixels",
-            expected=f"{shape[2]} x {shape[1]}, what {degradation} makes {measurement} from",
-        )
-    x = 2 * theirs.pixels.expand(3, -1, -1)[None] - 1
-    before = 255 * problem.residual_rmse((x + 1) / 2)
+    _check_size(result, theirs, measurement, problem)
+    u_0 = theirs.pixels.expand(3, -1, -1)
+    before = 255 * problem.residual_rmse(u_0[None])
     if refine:
         s = (settings or Settings()).model_copy(update={"start_noise": refine})
-        events = stream(
-            read.y, degradation, prior=prior, settings=s, bits=theirs.bits, start=(x[0] + 1) / 2
+        answer = yield from stream(
+            read.y.to(device),
+            degradation,
+            prior=prior,
+            settings=s,
+            bits=theirs.bits,
+            start=u_0.to(device),
         )
-        answer = yield from events
         u, report = answer.image, answer.report
     else:
-        u = quantise((settle(x, problem)[0] + 1) / 2, theirs.bits)
+        u = quantise((settle(2 * u_0[None] - 1, problem)[0] + 1) / 2, theirs.bits)
+        if problem.grey and len(theirs.pixels) == 1:
+            u = quantise(u.mean(0, keepdim=True), theirs.bits)
         report = _projection_report(problem.task, degradation, u, time.perf_counter() - t_0)
     write_picture(replace(theirs, pixels=u), target)
-    stored = read_picture(target).pixels[None].expand(1, 3, -1, -1)
-    proof = replace(
-        report, input_digest=read.digest, consistency_rmse_255=255 * problem.residual_rmse(stored)
-    ).with_notes(f"RMSE against the measurement before: {before:.3f}/255")
-    proof.write(target.with_name(target.name + ".json"))
+    proof = _proof(report, problem, target, read.digest).with_notes(
+        f"consistency before: {before:.3f}/255", *theirs.notes, *_losses(theirs, target)
+    )
+    proof.write(_json_beside(target))
     return proof
 
 
-def _projection_report(
-    task: str, degradation: Degradation, u: Tensor, seconds: float
-) -> Report:
+def _check_size(result: Path, theirs: Picture, measurement: Path, problem: Problem) -> None:
+    """Refuse a result of another size than the measurement tells."""
+    (_, h, w), A = theirs.pixels.shape, problem.measurement.A
+    if (h, w) != A.in_shape[1:]:
+        raise ShapeError(
+            f"{result} of {w} x {h} pixels",
+            expected=f"{A.in_shape[2]} x {A.in_shape[1]}, what {A} makes {measurement} from",
+        )
+
+
+def _projection_report(task: str, degradation: Degradation, u: Tensor, seconds: float) -> Report:
     return Report(
         task=task,
         degradation=str(degradation),
@@ -233,4 +344,3 @@ def _projection_report(
         model="none",
         model_digest="",
     )
-

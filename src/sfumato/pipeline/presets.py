@@ -26,8 +26,8 @@ Task = Literal["denoise", "upscale", "inpaint", "colorize", "deblur", "sense"]
 class Preset:
     """Sampler, network evaluations for each tile, and the noise levels they run through.
 
-    ``known_start`` begins at ``sigma_max`` on the smoothed pseudo-inverse instead of pure noise. ``rho`` shapes the levels: 7 as in EDM, large ones are
-    even in log σ.
+    ``known_start`` begins at ``sigma_max`` on the smoothed pseudo-inverse instead of pure noise.
+    ``rho`` shapes the levels: 7 as in EDM, large ones are even in log σ.
     """
 
     sampler: SamplerName
@@ -44,12 +44,12 @@ _EVEN = 1000.0
 PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("denoise", "distortion"): Preset("rounds", 1, 1.0, 1.0),
     ("denoise", "perception"): Preset("ddim", 12, 1.0, 0.02, rho=3.0),
-    ("upscale", "distortion"): Preset("rounds", 16, 0.6, 0.05, rho=_EVEN, known_start=True),
-    ("upscale", "perception"): Preset("ddim", 16, 1.0, 0.02, known_start=True),
+    ("upscale", "distortion"): Preset("rounds", 20, 0.5, 0.02, rho=_EVEN, known_start=True),
+    ("upscale", "perception"): Preset("ddim", 16, 1.0, 0.02, eta=0.75, known_start=True),
     ("inpaint", "distortion"): Preset("rounds", 20, 10.0, 0.03, rho=_EVEN),
     ("inpaint", "perception"): Preset("ddim", 30, 20.0, 0.02),
-    ("colorize", "distortion"): Preset("rounds", 20, 10.0, 0.03, rho=_EVEN),
-    ("colorize", "perception"): Preset("ddim", 30, 20.0, 0.02),
+    ("colorize", "distortion"): Preset("rounds", 12, 0.5, 0.03, rho=_EVEN, known_start=True),
+    ("colorize", "perception"): Preset("ddim", 20, 2.0, 0.02, known_start=True),
     ("deblur", "distortion"): Preset("rounds", 16, 0.6, 0.03, rho=_EVEN, known_start=True),
     ("deblur", "perception"): Preset("ddim", 20, 1.0, 0.02, known_start=True),
     ("sense", "distortion"): Preset("rounds", 20, 2.0, 0.03, rho=_EVEN),
@@ -61,7 +61,7 @@ DEFAULT_OBJECTIVE: dict[Task, Objective] = {
     "denoise": "distortion",
     "upscale": "perception",
     "inpaint": "perception",
-    "colorize": "perception",
+    "colorize": "distortion",
     "deblur": "distortion",
     "sense": "perception",
 }
@@ -82,7 +82,10 @@ def task_of(A: Operator) -> Task:
     parts = links(A)
     if any(isinstance(P, Mask) for P in parts):
         return "inpaint"
-    if any(isinstance(P, Grayscale | GrayscaleWithHints) for P in parts) or A.out_shape[0] < A.in_shape[0]:
+    if (
+        any(isinstance(P, Grayscale | GrayscaleWithHints) for P in parts)
+        or A.out_shape[0] < A.in_shape[0]
+    ):
         return "colorize"
     if any(isinstance(P, BlockSensing | WalshHadamard) for P in parts):
         return "sense"

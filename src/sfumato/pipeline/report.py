@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sfumato._version import __version__
 class Report:
     """What was done, and how well the result agrees with the measurement.
 
-    ``consistency_rmse_255`` is the RMSE between ``A`` of the result and the measurement, in units of 1/255, over the values that were measured.
+    ``consistency_rmse_255`` is the RMSE between ``A`` of the result and the measurement, in units
+    of 1/255, over the values that were measured.
     """
 
     task: str
@@ -41,8 +43,12 @@ class Report:
         return replace(self, notes=[*self.notes, *notes])
 
     def to_json(self) -> str:
-        """Return it as indented JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """Return it as indented JSON; a number that JSON cannot say (infinity) becomes null."""
+        values = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in asdict(self).items()
+        }
+        return json.dumps(values, indent=2) + "\n"
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from sfumato._typing import Shape
 from sfumato.diffusion import Guidance, NoiseField, karras
@@ -15,7 +17,7 @@ from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
 from sfumato.pipeline.problem import Problem
 from sfumato.pipeline.settings import Method, Objective, Settings
 from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M, Rounds, Sampler
-from sfumato.tiling import Order, Stitch, TilePlan, level_ratios
+from sfumato.tiling import Order, Stitch, TilePlan, coarsen, level_ratios
 from sfumato.zoo import Prior
 
 
@@ -84,10 +86,7 @@ def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
     objective = s.objective or DEFAULT_OBJECTIVE[problem.task]
     preset = _preset(problem, objective, s)
     sampler = s.sampler or preset.sampler
-    tile = s.tile or prior.tile
-    overlap = s.overlap if s.overlap is not None else tile // 4
-    if overlap >= tile:
-        raise SettingsError(f"an overlap of {overlap} pixels", expected=f"less than the tile's {tile}")
+    tile, overlap = _tile_and_overlap(s, prior, m.A.in_shape)
     resolved = Resolved(
         objective=objective,
         method=s.method or _method(m, sampler),
@@ -112,6 +111,32 @@ def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
     resolved = replace(resolved, stitch=stitch, levels=s.levels or _levels(problem, resolved))
     _check(resolved, problem)
     return resolved
+
+
+#: Overlap of large tiles: enough for no seam to show (docs/design/tiles.md).
+_OVERLAP = 64
+
+
+def _tile_and_overlap(s: Settings, prior: Prior, shape: Shape) -> tuple[int, int]:
+    """Take what the user asked for; else the smallest tile that needs no more tiles than the prior's.
+
+    A side of n pixels in k tiles with an overlap of o needs tiles of ``(n + (k − 1) o) / k``.
+    """
+    tile = s.tile or prior.tile
+    overlap = min(_OVERLAP, tile // 4) if s.overlap is None else s.overlap
+    if overlap >= tile:
+        raise SettingsError(
+            f"an overlap of {overlap} pixels",
+            expected=f"less than the tile's {tile}",
+            do="choose a smaller --overlap or a larger --tile",
+        )
+    if s.tile is None and max(shape[1:]) > tile:
+        needed = []
+        for n in shape[1:]:
+            k = max(1, math.ceil((n - overlap) / (tile - overlap)))
+            needed.append(math.ceil((n + (k - 1) * overlap) / k))
+        tile = -(-max(needed) // prior.stride) * prior.stride
+    return tile, overlap
 
 
 def _preset(problem: Problem, objective: Objective, s: Settings) -> Preset:
@@ -158,27 +183,73 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
     return "joint" if asked == "joint" else "independent" if asked == "independent" else "whole"
 
 
+#: A hole of this radius is still filled from one level, in pixels.
+_HOLE = 24
+#: Factors above this one are reached through coarser levels.
+_FACTOR = 4
+
+
 def _levels(problem: Problem, r: Resolved) -> int:
-    """Choose how many levels: as many as bring the whole image into one tile, where a task needs global sense."""
-    del problem, r
-    return 1
+    """Choose how many levels: enough for the largest hole, the factor, or one tile's global sense."""
+    m = problem.measurement
+    wanted = 1.0
+    if problem.task == "inpaint":
+        wanted = _hole_radius(problem.weight) * m.A.ratio / _HOLE
+    elif problem.task == "upscale":
+        wanted = m.A.ratio / _FACTOR
+    elif problem.task == "colorize" and not r.known_start:
+        wanted = max(m.A.in_shape[1:]) / r.tile
+    levels = 1 + max(0, math.ceil(math.log2(max(wanted, 1))))
+    while levels > 1 and not _can_coarsen(m, 2 ** (levels - 1)):
+        levels -= 1
+    return levels
+
+
+def _hole_radius(weight: Tensor) -> int:
+    """Return the largest distance, in rows or columns, from a missing value to a known one."""
+    missing = 1 - weight.amax(0)[None, None]
+    radius = 0
+    while bool(missing.any()) and radius < max(weight.shape):
+        step = max(1, radius // 4)
+        missing = -F.max_pool2d(-missing, 2 * step + 1, stride=1, padding=step)
+        radius += step
+    return radius
+
+
+def _can_coarsen(m: Measurement, ratio: int) -> bool:
+    try:
+        coarsen(m, ratio)
+    except SettingsError:
+        return False
+    return min(m.A.in_shape[1:]) // ratio >= 16
 
 
 def _check(r: Resolved, problem: Problem) -> None:
     m = problem.measurement
     if r.method == "ddnm" and m.sigma_y > 0 and not problem.exact:
-        raise SettingsError("method ddnm with measurement noise", expected="ddnm+ or proximal", do="leave out --method")
+        raise SettingsError(
+            "method ddnm with measurement noise",
+            expected="ddnm+ or proximal",
+            do="leave out --method",
+        )
     if r.method != "ddnm" and m.sigma_y == 0:
-        raise SettingsError(f"method {r.method} without measurement noise", expected="ddnm, or a noise level")
+        raise SettingsError(
+            f"method {r.method} without measurement noise", expected="ddnm, or a noise level"
+        )
     if r.method == "ddnm+" and r.sampler in ("rounds", "dpm-solver++"):
-        raise SettingsError(f"method ddnm+ with sampler {r.sampler}", expected="ddim or ddpm, which add fresh noise")
+        raise SettingsError(
+            f"method ddnm+ with sampler {r.sampler}",
+            expected="ddim or ddpm, which add fresh noise",
+        )
     if r.method == "proximal" and r.sampler == "dpm-solver++":
-        raise SettingsError("method proximal with sampler dpm-solver++", expected="ddim, ddpm or rounds")
+        raise SettingsError(
+            "method proximal with sampler dpm-solver++", expected="ddim, ddpm or rounds"
+        )
     largest = 4 * m.A.locality.stride
     if r.stitch in ("mask-shift", "independent") and m.A.locality.stride > r.tile > 0:
         raise SettingsError(
-            f"tiles of {r.tile} pixels for {m.A}", expected=f"at least one cell of {m.A.locality.stride}",
+            f"tiles of {r.tile} pixels for {m.A}",
+            expected=f"at least one cell of {m.A.locality.stride}",
             do=f"use --tile {largest} or --stitch joint",
         )
     level_ratios(r.levels)
-

@@ -18,10 +18,11 @@ from sfumato.metrics import SeamReport, seam_report
 from sfumato.operators import Degradation, as_degradation
 from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble
 from sfumato.pipeline.finish import quantise, settle
-from sfumato.pipeline.problem import Problem, make_problem, start_image
+from sfumato.pipeline.problem import Problem, make_problem
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
+from sfumato.pipeline.start import start_image
 from sfumato.samplers import walk
 from sfumato.tiling import Engine, Level, TilePlan, coarsen, level_ratios
 from sfumato.zoo import Prior, load_prior
@@ -51,7 +52,8 @@ class Advanced:
 class Result:
     """The restored image (channels, height, width) in [0, 1], rounded to its bits, and the proof.
 
-    With several samples, ``image`` is the first one; ``samples`` holds all, ``mean`` and ``std`` their statistics.
+    With several samples, ``image`` is the first one; ``samples`` holds all, ``mean`` and ``std``
+    their statistics.
     """
 
     image: Tensor
@@ -73,7 +75,8 @@ def restore(
     settings: Settings | None = None,
     bits: int = 8,
 ) -> Result:
-    """Restore a measured image: find one that the prior holds for natural and that agrees with the measurement.
+    """Restore a measured image: find one that the prior holds for natural and that agrees with the
+    measurement.
 
     Args:
         image: the measurement, (channels, height, width) in [0, 1].
@@ -107,17 +110,25 @@ def stream(
     bits: int = 8,
     start: Tensor | None = None,
 ) -> Stream:
-    """Restore as a generator: yields ``Started`` and ``Advanced`` events, and returns the ``Result``.
+    """Restore as a generator: yields ``Started`` and ``Advanced`` events, and returns the
+    ``Result``.
 
-    Arguments and errors are those of ``restore``; ``start`` (channels, height, width) in [0, 1] is an
-    image to begin from, with ``Settings.start_noise`` put on it. Closing the generator stops the work.
+    Arguments and errors are those of ``restore``; ``start`` (channels, height, width) in [0, 1] is
+    an image to begin from, with ``Settings.start_noise`` put on it. Closing the generator stops
+    the work.
     """
     t_0 = time.perf_counter()
     prior = prior or load_prior()
     problem = make_problem(image.float(), as_degradation(degradation), bits=bits)
     resolved = resolve(settings or Settings(), problem, prior)
     run = Run(problem, resolved, prior, None if start is None else 2 * start[None] - 1)
-    yield Started(problem.task, resolved.as_dict(), len(run.plans[-1].tiles), len(run.plans[-1].waves), run.total)
+    yield Started(
+        problem.task,
+        resolved.as_dict(),
+        len(run.plans[-1].tiles),
+        len(run.plans[-1].waves),
+        run.total,
+    )
     samples = []
     for k in range(resolved.samples):
         x = yield from run.sample(k)
@@ -154,7 +165,11 @@ class Run:
         denoiser = prior.denoiser
         if r.objective == "distortion":
             alone = r.steps == 1
-            denoiser = OrientationEnsemble(denoiser) if alone else AlternatingOrientation(denoiser, r.sigmas())
+            denoiser = (
+                OrientationEnsemble(denoiser)
+                if alone
+                else AlternatingOrientation(denoiser, r.sigmas())
+            )
         self.engine = Engine(
             denoiser=denoiser,
             sampler=sampler,
@@ -163,7 +178,9 @@ class Run:
             batch=r.batch,
             device=str(m.y.device),
         )
-        self.per_tile = self.engine.n_steps * (8 if isinstance(denoiser, OrientationEnsemble) else 1)
+        self.per_tile = self.engine.n_steps * (
+            8 if isinstance(denoiser, OrientationEnsemble) else 1
+        )
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 
     def _plan(self, i: int) -> TilePlan:
@@ -189,7 +206,11 @@ class Run:
                 start_sigma=self._start_sigma(m),
                 guide=None if guide is None else (guide, 2),
             )
-            stage = f"sample {k + 1}, level {i + 1}" if self.r.samples > 1 else f"level {i + 1} of {len(self.plans)}"
+            stage = (
+                f"sample {k + 1}, level {i + 1}"
+                if self.r.samples > 1
+                else f"level {i + 1} of {len(self.plans)}"
+            )
             done = before
             restoration = self.engine.restore(level, plan, self.r.stitch)
             while True:
@@ -224,7 +245,11 @@ class Run:
         """Measure the result and write down what was done."""
         plan = self.plans[-1]
         seam = seam_report(image, plan.borders(), max(1, self.problem.measurement.A.ratio))
-        u = image[None] if image.shape[0] == self.problem.measurement.A.in_shape[0] else image[None].expand(1, 3, -1, -1)
+        u = (
+            image[None]
+            if image.shape[0] == self.problem.measurement.A.in_shape[0]
+            else image[None].expand(1, 3, -1, -1)
+        )
         return Report(
             task=self.problem.task,
             degradation=str(degradation),
@@ -250,4 +275,3 @@ class Run:
 
 def _band(seam: SeamReport) -> tuple[float, float] | None:
     return None if seam.low is None or seam.high is None else (seam.low, seam.high)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sfumato.errors import SettingsError
 
@@ -41,11 +41,12 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, lt=1 << 63)
     samples: int = Field(1, ge=1, le=1000)
 
-    @model_validator(mode="after")
-    def _check_travel(self) -> Settings:
-        if min(self.time_travel) < 1:
-            raise ValueError(f"time travel {self.time_travel}: expected length and repeats of at least 1")
-        return self
+    @field_validator("time_travel")
+    @classmethod
+    def _check_travel(cls, travel: tuple[int, int]) -> tuple[int, int]:
+        if min(travel) < 1:
+            raise ValueError("a length and a number of times of at least 1")
+        return travel
 
 
 def make_settings(**values: object) -> Settings:
@@ -61,6 +62,6 @@ def make_settings(**values: object) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "settings"
-        message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise SettingsError(f"{name} = {first['input']!r}", expected="input " + message) from None
+        name = ".".join(str(p) for p in first["loc"])
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "input")
+        raise SettingsError(f"{name} = {first['input']!r}", expected=message) from None

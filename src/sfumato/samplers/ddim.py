@@ -10,9 +10,10 @@ from sfumato.samplers.base import Sampler
 
 @final
 class DDIM(Sampler):
-    """``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η z)`` with one ``η`` for all steps, as in DDNM's code (0.85) and DDRM.
+    """``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η z)`` with one ``η`` for all steps.
 
-    ``η = 0`` is deterministic DDIM (arXiv 2010.02502), Euler's method for the probability-flow equation.
+    So do DDNM's code (with 0.85) and DDRM. ``η = 0`` is deterministic DDIM (arXiv 2010.02502),
+    Euler's method for the probability-flow equation.
 
     >>> DDIM(0.85).eta(1.0, 0.6)
     0.85

@@ -14,9 +14,12 @@ from sfumato.samplers.base import Past, Sampler
 
 @final
 class DPMSolverPP2M(Sampler):
-    """``x_s = (σ_s/σ_t) x_t + (1 − σ_s/σ_t) D`` with ``D = x̂_t + (x̂_t − x̂_prev) h/(2 h_prev)`` (arXiv 2211.01095, algorithm 2).
+    """``x_s = (σ_s/σ_t) x_t + (1 − σ_s/σ_t) D``,  ``D = x̂_t + (x̂_t − x̂_prev) h/(2 h_prev)``.
 
-    ``h = log(σ_t/σ_s)``. The first step, the one after a jump, and the last one to ``σ = 0`` are of first order.
+    ``h = log(σ_t/σ_s)``. The first step, the one after a jump, and the last one to ``σ = 0`` are
+    of first order.
+
+    Reference: arXiv 2211.01095, algorithm 2.
     """
 
     posterior = True
@@ -27,7 +30,9 @@ class DPMSolverPP2M(Sampler):
         return 0.0
 
     @override
-    def estimate(self, x_0: Images, sigma: float, sigma_next: float, past: Sequence[Past]) -> Images:
+    def estimate(
+        self, x_0: Images, sigma: float, sigma_next: float, past: Sequence[Past]
+    ) -> Images:
         if not past or sigma_next == 0:
             return x_0
         h, h_prev = math.log(sigma / sigma_next), math.log(past[-1].sigma / sigma)

@@ -28,10 +28,11 @@ class Jump:
 def walk(
     sampler: Sampler, sigmas: Sequence[float], *, travel_length: int = 1, travel_repeats: int = 1
 ) -> list[Step | Jump]:
-    """List the moves through ``sigmas`` (decreasing, ending in 0): steps down and, with time travel, jumps up.
+    """List the moves through ``sigmas``: steps down and, with time travel, jumps up.
 
-    After every ``travel_length`` steps but the last ones the walk jumps as many steps back and redoes them, until they were done
-    ``travel_repeats`` times (RePaint, arXiv 2201.09865; DDNM section 3.3). Draw 0 is the starting noise.
+    ``sigmas`` decrease and end in 0. After every ``travel_length`` steps but the last ones the
+    walk jumps as many steps back and redoes them, until they were done ``travel_repeats`` times
+    (RePaint, arXiv 2201.09865; DDNM section 3.3). Draw 0 is the starting noise.
 
     >>> from sfumato.samplers import DDPM
     >>> moves = walk(DDPM(), [*range(100, -1, -1)], travel_length=10, travel_repeats=3)
@@ -40,7 +41,8 @@ def walk(
     """
     if travel_length < 1 or travel_repeats < 1:
         raise SettingsError(
-            f"time travel of length {travel_length}, {travel_repeats} times", expected="both at least 1"
+            f"time travel of length {travel_length}, {travel_repeats} times",
+            expected="both at least 1",
         )
     n, draws = len(sigmas) - 1, count(1)
     moves: list[Step | Jump] = []
@@ -59,15 +61,25 @@ def check_pair(sampler: Sampler, guidance: Guidance) -> None:
     if guidance.shapes_noise and sampler.order > 1:
         raise SettingsError(
             f"{type(sampler).__name__} with {type(guidance).__name__}",
-            expected="a sampler of first order, since the measurement's noise shapes that of the step",
+            expected="a sampler of first order, since the measurement's noise shapes the step's",
             do="use ddpm or ddim",
         )
 
 
 def advance(
-    sampler: Sampler, guidance: Guidance, step: Step, *, x_t: Images, raw: Images, z: Tensor, past: Sequence[Past]
+    sampler: Sampler,
+    guidance: Guidance,
+    step: Step,
+    *,
+    x_t: Images,
+    raw: Images,
+    z: Tensor,
+    past: Sequence[Past],
 ) -> tuple[Images, Images]:
-    """Make one step of one image, given the network's estimate ``raw``; return ``x_s`` and the corrected estimate."""
+    """Make one step of one image, given the network's estimate ``raw``.
+
+    Returns ``x_s`` and the corrected estimate.
+    """
     x_0 = guidance.correct(raw, step)
     target = sampler.estimate(x_0, step.sigma, step.sigma_next, past)
     if not sampler.renoises or step.sigma_next == 0:
@@ -86,10 +98,10 @@ def sample(
     x_T: Images,
     noise: Callable[[int], Tensor],
 ) -> Iterator[tuple[Step | Jump, Images]]:
-    """Make all ``moves`` from ``x_T``, for a batch of images at once; yield each move with the batch after it.
+    """Make all ``moves`` from ``x_T``, and yield each with the batch of images after it.
 
-    One evaluation of the denoiser serves the whole batch. ``guidances`` holds one for each image of the batch;
-    ``noise(draw)`` returns fresh standard normal noise of the batch's shape.
+    One evaluation of the denoiser serves the whole batch. ``guidances`` holds one for each image
+    of the batch; ``noise(draw)`` returns fresh standard normal noise of the batch's shape.
     """
     for g in guidances:
         check_pair(sampler, g)
@@ -102,7 +114,11 @@ def sample(
             yield move, x
             continue
         raw = denoiser(x, move.sigma)
-        z = noise(move.draw) if move.sigma_next and (needs_noise or move.eta) else torch.zeros_like(x)
+        z = (
+            noise(move.draw)
+            if move.sigma_next and (needs_noise or move.eta)
+            else torch.zeros_like(x)
+        )
         after = []
         for i, g in enumerate(guidances):
             one = slice(i, i + 1)

@@ -9,9 +9,10 @@ from sfumato.samplers.base import Sampler
 
 @final
 class Rounds(Sampler):
-    """``x ← x̂_0(x, σ)`` for falling ``σ``, putting no noise back: plug-and-play iterations (arXiv 1704.03264).
+    """``x ← x̂_0(x, σ)`` for falling ``σ``, putting no noise back: plug-and-play iterations.
 
-    ``σ`` is the denoiser's strength. It goes towards one smooth answer near the posterior's mean, not to a sample.
+    ``σ`` is the denoiser's strength. It goes towards one smooth answer near the posterior's mean,
+    not to a sample. Reference: arXiv 1704.03264.
     """
 
     renoises = False

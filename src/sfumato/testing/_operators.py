@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    """‖a − b‖ over the larger of the two lengths (0 where both vanish)."""
+    """Return  ‖a − b‖  over the larger of the two lengths (0 where both vanish)."""
     scale = max(float(a.norm()), float(b.norm()))
     return float((a - b).norm()) / scale if scale else 0.0
 
@@ -24,9 +26,10 @@ def check_operator(
 ) -> None:
     """Check linearity, the adjoint, the four Penrose conditions and the singular values of ``A``.
 
-    For random ``x, x', y, y'``:  ``A(a x + b x') = a A x + b A x'``,  ``<A x, y> = <x, Aᵀ y>``,  ``A A⁺ A = A`` (within
-    ``A.truncation`` times ‖A‖ where small singular values are left out), ``A⁺ A A⁺ = A⁺``, and ``A A⁺``, ``A⁺ A`` are
-    symmetric. Shapes, dtype and the batch axis are checked on the way. An operator whose pseudo-inverse is damped (a positive attribute
+    For random ``x, x', y, y'``:  ``A(a x + b x') = a A x + b A x'``,  ``<A x, y> = <x, Aᵀ y>``,
+    ``A A⁺ A = A`` (within ``A.truncation`` times ‖A‖ where small singular values are left out),
+    ``A⁺ A A⁺ = A⁺``, and ``A A⁺``, ``A⁺ A`` are symmetric. Shapes, dtype and the batch axis are
+    checked on the way. An operator whose pseudo-inverse is damped (a positive attribute
     ``damping``) obeys  ``(AᵀA + damping²) A⁺ = Aᵀ``  in place of  ``A⁺ A A⁺ = A⁺``.
 
     Raises AssertionError, naming the law that fails and by how much.
@@ -41,13 +44,21 @@ def check_operator(
 
     x, x2, y, y2 = draw(A.in_shape), draw(A.in_shape), draw(A.out_shape), draw(A.out_shape)
     Ax, Aty, Ay = A(x), A.adjoint(y), A.pinv(y)
-    for name, got, shape in (("A x", Ax, A.out_shape), ("Aᵀ y", Aty, A.in_shape), ("A⁺ y", Ay, A.in_shape)):
-        assert tuple(got.shape) == (2, *shape), f"{A}: {name} has shape {tuple(got.shape)}, not (2, {shape})"
+    for name, got, shape in (
+        ("A x", Ax, A.out_shape),
+        ("Aᵀ y", Aty, A.in_shape),
+        ("A⁺ y", Ay, A.in_shape),
+    ):
+        assert tuple(got.shape) == (2, *shape), (
+            f"{A}: {name} has shape {tuple(got.shape)}, not (2, {shape})"
+        )
         assert got.dtype == dtype, f"{A}: {name} has dtype {got.dtype}, not {dtype}"
 
     def law(name: str, a: Tensor, b: Tensor, slack: float = 0.0) -> None:
         error = _distance(a, b)
-        assert error <= tolerance + slack, f"{A}: {name} fails by {error:.2e} (allowed {tolerance + slack:.2e})"
+        assert error <= tolerance + slack, (
+            f"{A}: {name} fails by {error:.2e} (allowed {tolerance + slack:.2e})"
+        )
 
     law("A(a x + b x') = a A x + b A x'", A(1.7 * x - 0.3 * x2), 1.7 * Ax - 0.3 * A(x2))
     law("batch", A(x[1:]), Ax[1:])
@@ -56,7 +67,7 @@ def check_operator(
     assert adjoint <= tolerance, f"{A}: <A x, y> = <x, Aᵀ y> fails by {adjoint:.2e}"
 
     pAx, ApY = A.pinv(Ax), A(Ay)
-    damping = float(getattr(A, "damping", 0.0))
+    damping = A.damping
     left_out = max(A.truncation * _norm(A, x), damping / 2) if A.truncation or damping else 0.0
     lost = left_out * float(x.norm()) / max(float(Ax.norm()), 1e-30)
     law("A A⁺ A = A", A(pAx), Ax, slack=lost)
@@ -74,9 +85,9 @@ def check_operator(
 
 
 def _norm(A: Operator, x: Tensor) -> float:
-    """‖A‖, from below."""
+    """Return ‖A‖, from below."""
     squares = power_iteration(lambda v: A.adjoint(A(v)), x, n_iterations=20)
-    return float(squares.max()) ** 0.5
+    return math.sqrt(float(squares.max()))
 
 
 def _check_svd(A: Operator, x: Tensor, tolerance: float, lost: float) -> None:

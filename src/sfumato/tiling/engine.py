@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from sfumato._typing import Images, Shape
+from sfumato._typing import CoarseImages, Images, Shape
 from sfumato.diffusion import Chain, Denoiser, Guidance, NoiseField, Step
 from sfumato.guidance import Guide, Measurement, Paste
 from sfumato.operators import Window
@@ -36,8 +36,9 @@ Restoration: TypeAlias = Generator[Progress, None, Images]
 class Level:
     """What is known about the image at one scale.
 
-    ``measurement`` is None where an image is made from nothing. ``start`` (1, channels, height, width) is the image that the starting noise is put
-    on (None: zeros). ``guide`` is the next coarser level's result with the ratio of the two scales.
+    ``measurement`` is None where an image is made from nothing. ``start`` (1, channels, height,
+    width) is the image that the starting noise is put on (None: zeros). ``guide`` is the next
+    coarser level's result with the ratio of the two scales.
     """
 
     shape: Shape
@@ -45,7 +46,7 @@ class Level:
     measurement: Measurement | None = None
     start: Images | None = None
     start_sigma: float | None = None
-    guide: tuple[Images, int] | None = None
+    guide: tuple[CoarseImages, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ class Engine:
         return self._all_together(level, plan)
 
     def _all_together(self, level: Level, plan: TilePlan) -> Restoration:
-        """Joint restoration: all tiles advance one step, estimates are fused, the data term acts on the whole image."""
+        """Joint restoration: all tiles advance together.
+
+        In each step their estimates are fused, and the data term acts on the whole image.
+        """
         done = [0]
 
         def count(n: int) -> None:
@@ -85,24 +89,38 @@ class Engine:
         whole = Window(0, 0, *level.shape[1:])
         x = self._start(level, [whole])
         walk = sample(
-            tiled, self.sampler, [self._guidance(level, whole)], self.moves, x_T=x, noise=self._noise(level, [whole])
+            tiled,
+            self.sampler,
+            [self._guidance(level, whole)],
+            self.moves,
+            x_T=x,
+            noise=self._noise(level, [whole]),
         )
-        for _, x in walk:
+        for _, after in walk:
+            x = after
             yield Progress(done[0], total)
         return x
 
     def _tile_by_tile(self, level: Level, plan: TilePlan, *, paste: bool) -> Restoration:
-        """Mask-shift restoration: waves of tiles, each bound to what earlier waves have finished."""
+        """Mask-shift restoration: waves of tiles, each bound to what earlier ones finished."""
         canvas = torch.zeros((1, *level.shape), device=self.device)
         done, total = 0, self.n_steps * len(plan.tiles)
         for wave in plan.waves:
             for tiles in batches(wave, self.batch):
-                guidances = [self._tile_guidance(level, t, canvas if paste else None) for t in tiles]
+                guidances = [
+                    self._tile_guidance(level, t, canvas if paste else None) for t in tiles
+                ]
                 windows = [t.window for t in tiles]
                 x = self._start(level, windows)
-                for move, x in sample(
-                    self.denoiser, self.sampler, guidances, self.moves, x_T=x, noise=self._noise(level, windows)
+                for move, after in sample(
+                    self.denoiser,
+                    self.sampler,
+                    guidances,
+                    self.moves,
+                    x_T=x,
+                    noise=self._noise(level, windows),
                 ):
+                    x = after
                     done += len(tiles) * isinstance(move, Step)
                     yield Progress(done, total)
                 _write(canvas, tiles, x)
@@ -112,7 +130,11 @@ class Engine:
         def noise(draw: int) -> Tensor:
             fields = [
                 level.field(
-                    draw=draw, top=w.top, left=w.left, shape=(level.shape[0], w.height, w.width), device=self.device
+                    draw=draw,
+                    top=w.top,
+                    left=w.left,
+                    shape=(level.shape[0], w.height, w.width),
+                    device=self.device,
                 )
                 for w in windows
             ]
@@ -121,7 +143,10 @@ class Engine:
         return noise
 
     def _start(self, level: Level, windows: Sequence[Window]) -> Images:
-        """``x_T = start + σ_T z``, with draw 0 of the noise: redrawn for every tile, never taken from a finished one."""
+        """``x_T = start + σ_T z``  with draw 0 of the noise.
+
+        It is drawn anew for every tile, never taken from a finished one.
+        """
         sigma = self.moves[0].sigma if level.start_sigma is None else level.start_sigma
         x = sigma * self._noise(level, windows)(0)
         if level.start is not None:
@@ -147,9 +172,11 @@ class Engine:
         return Paste(inner, tile.window.of(canvas).clone(), tile.frozen(self.device))
 
 
-def _write(canvas: Images, tiles: Sequence[Tile], x: Images) -> None:
+def _write(canvas: Tensor, tiles: Sequence[Tile], x: Images) -> None:
     """Write the pixels that each tile owns."""
     for t, image in zip(tiles, x, strict=True):
         for part in t.free:
-            inside = Window(part.top - t.window.top, part.left - t.window.left, part.height, part.width)
+            inside = Window(
+                part.top - t.window.top, part.left - t.window.left, part.height, part.width
+            )
             part.of(canvas)[0].copy_(inside.of(image))

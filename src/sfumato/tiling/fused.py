@@ -14,7 +14,10 @@ from sfumato.tiling.plan import TilePlan, batches
 
 
 def ramp(length: int, start: int, size: int, overlap: int) -> Tensor:
-    """Weights along one axis of a tile: rising as sin² over the overlap on the sides that have a neighbour, 1 between."""
+    """Weights along one axis of a tile: 1 in the middle, a ramp towards each neighbour.
+
+    They rise as  sin²(π/2 (i + ½) / n)  over the overlap of ``n`` pixels.
+    """
     w = torch.ones(length)
     n = min(overlap, length // 2)
     rise = torch.sin((torch.arange(n) + 0.5) / max(n, 1) * torch.pi / 2) ** 2
@@ -26,14 +29,20 @@ def ramp(length: int, start: int, size: int, overlap: int) -> Tensor:
 
 
 class TiledDenoiser:
-    """Evaluate the tiles of a whole image in batches and fuse the estimates of ``x_0`` with smooth weights:  ``Σ w_k D_k / Σ w_k``.
+    """Fuse the tiles' estimates of ``x_0`` with smooth weights:  ``Σ w_k D_k / Σ w_k``.
 
-    Since it is the estimates that are fused, and not samples, and all tiles share one noise field, nothing blurs
-    (MultiDiffusion, arXiv 2302.08113). Guidance and sampler see one whole image, so any operator is exact.
+    The tiles of a whole image are evaluated in batches. Since it is the estimates that are fused,
+    and not samples, and all tiles share one noise field, nothing blurs (MultiDiffusion, arXiv
+    2302.08113). Guidance and sampler see one whole image, so any operator is exact.
     """
 
     def __init__(
-        self, denoiser: Denoiser, plan: TilePlan, *, batch: int = 1, counted: Callable[[int], None] = lambda n: None
+        self,
+        denoiser: Denoiser,
+        plan: TilePlan,
+        *,
+        batch: int = 1,
+        counted: Callable[[int], None] = lambda n: None,
     ) -> None:
         self.denoiser = denoiser
         self.plan = plan

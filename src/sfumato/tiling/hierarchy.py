@@ -1,12 +1,16 @@
 """Hierarchical restoration: the same problem at a coarser scale.
 
-The coarse image ``x..`` stands for the image ``A_sr⁺ x..`` of replicated pixels. Its problem is therefore ``y = A A_sr⁺ x..`` in least squares.
-Replication is moved through the operators, from the image towards the measurement, until it meets one that undoes it:
+The coarse image ``x..`` stands for the image ``A_sr⁺ x..`` of replicated pixels. Its problem is
+therefore ``y = A A_sr⁺ x..`` in least squares. Replication is moved through the operators, from
+the image towards the measurement, until it meets one that undoes it:
 
 - grey and identity commute with it;
-- pooling by ``s`` undoes it: of ``average_pool:s`` after replication by ``r``, the quotients by their greatest common divisor are left;
-- a mask that comes last: least squares takes the mean of a cell's known pixels, and cells with none are missing;
-- a mask that is pooled later (by a multiple of ``r``) becomes the share of known pixels of each cell;
+- pooling by ``s`` undoes it: of ``average_pool:s`` after replication by ``r``, the quotients by
+  their greatest common divisor are left;
+- a mask that comes last: least squares takes the mean of a cell's known pixels, and cells with
+  none are missing; painted strokes likewise, for the chroma;
+- a mask that is pooled later (by a multiple of ``r``) becomes the share of known pixels of each
+  cell;
 - what is left of it at the end is averaged away.
 """
 
@@ -15,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,17 +38,20 @@ from sfumato.operators import (
     Window,
     compose,
 )
+from sfumato.operators.base import reciprocal
 
 
 def coarsen(m: Measurement, ratio: int) -> Measurement:
     """Return the coarse problem ``A A_sr⁺`` of ``m``, with ``A_sr`` average pooling by ``ratio``.
 
-    Rows and columns beyond the last whole cell are left out. Raises SettingsError where the operator has no coarse form.
+    Rows and columns beyond the last whole cell are left out. Raises SettingsError where the
+    operator has no coarse form.
     """
     _, h, w = m.A.in_shape
     h, w = h - h % ratio, w - w % ratio
     if min(h, w) == 0:
-        raise SettingsError(f"a level coarser by {ratio} of an image of {m.A.in_shape[2]} x {m.A.in_shape[1]} pixels")
+        _, height, width = m.A.in_shape
+        raise SettingsError(f"a level coarser by {ratio} of an image of {width} x {height} pixels")
     if (h, w) != m.A.in_shape[1:]:
         m = m.crop(Window(0, 0, h, w))
     operators = m.A.operators if isinstance(m.A, Composition) else (m.A,)
@@ -53,6 +61,8 @@ def coarsen(m: Measurement, ratio: int) -> Measurement:
     for i, A in enumerate(operators):
         if isinstance(A, Mask) and r > 1 and _is_last(operators[i + 1 :]):
             return _masked(m, parts, A, shape, r)
+        if isinstance(A, GrayscaleWithHints) and r > 1 and _is_last(operators[i + 1 :]):
+            return _with_hints(m, parts, A, shape, r)
         part, r = _pass(A, shape, r, operators[i + 1 :])
         parts.append(part)
         shape = part.out_shape
@@ -64,35 +74,59 @@ def _is_last(later: Sequence[Operator]) -> bool:
     return all(isinstance(A, Identity) for A in later)
 
 
+def _is_pooled_next(later: Sequence[Operator], r: int) -> bool:
+    """Say whether a multiple of ``r`` pools what a mask leaves, with nothing but grey before it.
+
+    A second mask in between would need the mean of a product, and not the product of the means.
+    """
+    first = next((B for B in later if not isinstance(B, Grayscale | Identity)), None)
+    return isinstance(first, AveragePool) and first.factor % r == 0
+
+
 def _pass(A: Operator, shape: Shape, r: int, later: Sequence[Operator]) -> tuple[Operator, int]:
-    """Return what is left of ``A`` behind replication by ``r``, and the replication left behind it."""
+    """Return what is left of ``A`` behind replication by ``r``, and the replication behind it."""
     if r == 1:
         return A, 1
     if isinstance(A, Grayscale):
         return Grayscale(shape, A.weights), r
     if isinstance(A, Identity):
         return Identity(shape), r
-    if isinstance(A, GrayscaleWithHints):
-        return GrayscaleWithHints(shape, (F.avg_pool2d(A.painted, r) > 0).float(), A.weights), r
     if isinstance(A, AveragePool | Bicubic):
         shared = math.gcd(A.factor, r)
         if shared in (A.factor, r):
             return type(A)(shape, A.factor // shared), r // shared
-    if isinstance(A, Mask) and any(isinstance(B, AveragePool) and B.factor % r == 0 for B in later):
+    if isinstance(A, Mask) and _is_pooled_next(later, r):
         return Mask(shape, F.avg_pool2d(A.known[None], r)[0], name=A.name), r
     raise SettingsError(
         f"a level coarser by {r} for {A}", expected="pooling, masks and grey", do="use --levels 1"
     )
 
 
-def _masked(m: Measurement, parts: Sequence[Operator], A: Mask, shape: Shape, r: int) -> Measurement:
-    """Least squares for a mask that comes last: the mean of the known pixels of each cell."""
+def _masked(
+    m: Measurement, parts: Sequence[Operator], A: Mask, shape: Shape, r: int
+) -> Measurement:
+    """Least squares for a mask that comes last: the mean of the known pixels of each cell.
+
+    A cell weighs as much as its known pixels, so that all coarse values have the same noise.
+    """
     known: Tensor = A.known.to(m.y)[None]
-    n = F.avg_pool2d(known * known, r)
-    y = F.avg_pool2d(known * m.y, r) / n.clamp(min=1e-12)
-    any_known = (n > 0).to(m.y)
-    mask = Mask(shape, any_known[0], name=A.name)
-    return Measurement(compose(*parts, mask), y * any_known, m.sigma_y)
+    weight = F.avg_pool2d(known * known, r).sqrt().clamp(max=1.0)
+    y = F.avg_pool2d(known * m.y, r) * reciprocal(weight)
+    mask = Mask(shape, weight[0], name=A.name)
+    return Measurement(compose(*parts, mask), y, m.sigma_y / r)
+
+
+def _with_hints(
+    m: Measurement, parts: Sequence[Operator], A: GrayscaleWithHints, shape: Shape, r: int
+) -> Measurement:
+    """Least squares for strokes: the mean grey of each cell, the mean chroma of its strokes."""
+    grey_only = GrayscaleWithHints(A.in_shape, torch.zeros_like(A.painted), A.weights)
+    painted: Tensor = A.painted.to(m.y)[None]
+    grey = grey_only(m.y)
+    n = F.avg_pool2d(painted * painted, r)
+    chroma = F.avg_pool2d(painted * (m.y - grey), r) / n.clamp(min=1e-12)
+    coarse = GrayscaleWithHints(shape, (n > 0).to(m.y)[0], A.weights)
+    return Measurement(compose(*parts, coarse), F.avg_pool2d(grey, r) + chroma, m.sigma_y)
 
 
 def level_ratios(n_levels: int, ratio: int = 2) -> list[int]:

@@ -1,4 +1,7 @@
-"""Geometry of tiles: where they lie, who owns which pixel, who waits for whom. No pixel is touched here."""
+"""Geometry of tiles: where they lie, who owns which pixel, who waits for whom.
+
+No pixel is touched here.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ Order = Literal["raster", "reverse", "centre", "known-first"]
 def positions(size: int, tile: int, overlap: int, stride: int = 1) -> list[tuple[int, int]]:
     """Return ``(start, length)`` of the tiles along one axis.
 
-    Starts are multiples of ``stride`` and spread evenly, so that the surplus is shared by all overlaps. Each is at least ``overlap`` (less
-    what alignment takes) and every tile has ``tile`` pixels, except that the last one takes what is left of an unaligned side.
+    Starts are multiples of ``stride`` and spread evenly, so that the surplus is shared by all
+    overlaps. Each is at least ``overlap`` (less what alignment takes) and every tile has ``tile``
+    pixels, except that the last one takes what is left of an unaligned side.
 
     >>> positions(1000, 256, 64)
     [(0, 256), (186, 256), (372, 256), (558, 256), (744, 256)]
@@ -31,13 +35,15 @@ def positions(size: int, tile: int, overlap: int, stride: int = 1) -> list[tuple
         return [(0, size)]
     tile -= tile % stride
     step = (tile - overlap) // stride * stride
-    if step < 1:
+    if step < 1 or overlap < 0:
         raise SettingsError(
             f"tiles of {tile} with an overlap of {overlap} and cells of {stride} pixels",
-            expected=f"tiles of at least {overlap + stride}",
+            expected=f"an overlap of at least 0 and tiles of at least {overlap + stride}",
             do="take larger tiles or a smaller overlap",
         )
     last = (size - tile) // stride
+    if last == 0:
+        return [(0, size)]
     n = -(-last * stride // step)
     starts = [round(i * last / n) * stride for i in range(n + 1)]
     return [(s, (size - s) if s == starts[-1] else tile) for s in starts]
@@ -45,7 +51,10 @@ def positions(size: int, tile: int, overlap: int, stride: int = 1) -> list[tuple
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: its window, its number in the order, the wave it runs in, and which of its pixels it may still write."""
+    """One tile: its window, its number in the order, and the wave it runs in.
+
+    ``free`` are the parts of the window whose pixels it may still write.
+    """
 
     number: int
     window: Window
@@ -57,7 +66,9 @@ class Tile:
         w = self.window
         mask = torch.ones((1, w.height, w.width), dtype=torch.bool, device=device)
         for part in self.free:
-            Window(part.top - w.top, part.left - w.left, part.height, part.width).of(mask).fill_(False)
+            Window(part.top - w.top, part.left - w.left, part.height, part.width).of(mask).fill_(
+                False
+            )
         return mask
 
 
@@ -65,8 +76,9 @@ class Tile:
 class TilePlan:
     """Tiles of an image of ``height`` x ``width`` pixels.
 
-    The first tile that covers a pixel, in the order, owns it. A tile waits for those that own pixels of its window; its wave is one more
-    than the latest of theirs. In raster order the waves are the anti-diagonals.
+    The first tile that covers a pixel, in the order, owns it. A tile waits for those that own
+    pixels of its window; its wave is one more than the latest of theirs. In raster order the waves
+    are the anti-diagonals.
 
     >>> plan = TilePlan(1024, 1024, tile=256, overlap=128)
     >>> len(plan.tiles), len(plan.waves)
@@ -108,7 +120,7 @@ class TilePlan:
 
     @cached_property
     def _cuts(self) -> tuple[list[int], list[int]]:
-        """The lines at which some tile begins or ends: between two of them, ownership does not change."""
+        """The lines where some tile begins or ends: between two of them one tile owns all."""
         ys = {v for w in self.windows for v in (w.top, w.top + w.height)}
         xs = {v for w in self.windows for v in (w.left, w.left + w.width)}
         return sorted(ys), sorted(xs)

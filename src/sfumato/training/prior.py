@@ -79,23 +79,36 @@ def train_prior(
         n_holdout=len(pictures),
         skipped=photographs.skipped,
     )
-    clock = _Clock(save_minutes, stop_minutes)
-    while run.step < settings.steps:
+    yield from _advance(run, pictures, state, _Clock(save_minutes, stop_minutes), stop)
+    if run.step < settings.steps:
+        yield Stopped(run.step)
+        return
+    run.export(result)
+    yield Finished(run.step, result)
+
+
+def _advance(
+    run: Run,
+    pictures: Sequence[Tensor],
+    state: Path,
+    clock: _Clock,
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
+    """Take steps until all are done or it is time to stop, and leave the state saved."""
+    while run.step < run.settings.steps:
         run.advance()
-        last, stopping = run.step == settings.steps, stop() or clock.over()
+        last = run.step == run.settings.steps
+        stopping = not last and (stop() or clock.over())
         saving = last or stopping or clock.due()
         if saving or run.step % _REPORT_STEPS == 0:
             yield run.report()
         if saving:
             run.save(state)
             yield Saved(run.step, state)
-        if stopping and not last:
-            yield Stopped(run.step)
+        if stopping:
             return
         if saving and pictures:
-            yield _validated(run, pictures)
-    run.export(result)
-    yield Finished(run.step, result)
+            yield Validated(run.step, denoising_psnr(run.average, pictures, device=run.device))
 
 
 def stage_runs(
@@ -138,10 +151,6 @@ class _Clock:
             return False
         self._next = time.monotonic() + self._period
         return True
-
-
-def _validated(run: Run, pictures: Sequence[Tensor]) -> Validated:
-    return Validated(run.step, denoising_psnr(run.average, pictures, device=run.device))
 
 
 def _is_result_of(settings: PriorSettings, result: Path) -> bool:

@@ -88,12 +88,14 @@ class Run:
 
     def report(self) -> Stepped:
         """Return the mean loss since the last report; ModelError where it is not finite."""
-        loss = float(torch.stack(self._losses).mean())
+        began = time.monotonic()
+        loss = float(torch.stack(self._losses).mean())  # on a GPU this waits for the steps
+        self.seconds += time.monotonic() - began
         self._losses.clear()
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss is {loss} near step {self.step}",
-                do="resume from the last saved state with a lower learning_rate",
+                do="start again with a lower learning_rate",
             )
         return Stepped(self.step, loss, self.settings.rate(self.step - 1), self.seconds)
 
@@ -130,7 +132,7 @@ class Run:
         config = PriorConfig(
             **{name: getattr(self.settings, name) for name in _FORM},
             sigma_max=self.settings.sigma_max,
-            tile=math.lcm(256, self.settings.network.stride),
+            tile=math.lcm(512, self.settings.network.stride),
             training=self._record(),
         )
         # Buffers keep float32: the embedding's frequencies, rounded, turn its phases by 0.2.

@@ -38,7 +38,7 @@ class PriorConfig(BaseModel):
     embedding: StrictInt
     sigma_data: _Positive = 0.5
     sigma_max: _Positive = 80.0
-    tile: Annotated[StrictInt, Field(ge=1, le=1 << 16)] = 256
+    tile: Annotated[StrictInt, Field(ge=1, le=1 << 16)] = 512
     training: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property

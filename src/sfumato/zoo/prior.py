@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -17,8 +16,8 @@ from sfumato.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
+    from sfumato.diffusion import Denoiser
     from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.zoo.config import PriorConfig
 
@@ -42,7 +41,7 @@ class Prior:
     """
 
     name: str
-    denoiser: Callable[[Tensor, float | Tensor], Tensor]
+    denoiser: Denoiser
     digest: str
     tile: int
     stride: int

@@ -1,0 +1,126 @@
+"""Quality of the embedded prior on folders of photographs, as one table.
+
+    python benchmarks/quality.py ../shared/data/benchmark/Set5 ../shared/data/benchmark/Set14
+
+Each folder gives a row for each task: mean RGB PSNR, and the shift-tolerant LPIPS where it is asked
+for. Measurements are rounded and clipped to 8 bits; sides are cropped to a multiple of the scale;
+grey pictures are used as they are. ``--save`` appends the figures to benchmarks/figures.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import sfumato
+from sfumato.io import find_pictures
+from sfumato.metrics import ShiftTolerantLPIPS, psnr
+
+FIGURES = Path(__file__).parent / "figures.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One task: what happens to the photograph, and how it is restored."""
+
+    name: str
+    degradation: str
+    objective: str | None
+    multiple: int = 1
+
+
+CASES = (
+    Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion"),
+    Case("4x box, bicubic interpolation", "average_pool:4", None, 4),
+    Case("4x box, distortion", "average_pool:4", "distortion", 4),
+    Case("4x box, perception", "average_pool:4", "perception", 4),
+    Case("4x bicubic, bicubic interpolation", "bicubic:4", None, 4),
+    Case("4x bicubic, distortion", "bicubic:4", "distortion", 4),
+    Case("4x bicubic, perception", "bicubic:4", "perception", 4),
+)
+
+
+def eight_bits(u: Tensor) -> Tensor:
+    return (u.clamp(0, 1) * 255).round() / 255
+
+
+def measure(x: Tensor, case: Case, index: int) -> tuple[Tensor, Tensor]:
+    """Return the cropped photograph and its 8-bit measurement."""
+    h, w = (n - n % case.multiple for n in x.shape[1:])
+    x = x[:, :h, :w].contiguous()
+    degradation = sfumato.parse(case.degradation)
+    y = degradation.operator(tuple(x.shape))(x[None])[0]
+    if degradation.noise:
+        g = torch.Generator().manual_seed(index)
+        y = y + degradation.noise * torch.randn(y.shape, generator=g)
+    return x, eight_bits(y)
+
+
+def answer(y: Tensor, x: Tensor, case: Case, prior: sfumato.Prior) -> tuple[Tensor, int]:
+    if case.objective is None:
+        size = tuple(x.shape[1:])
+        return eight_bits(F.interpolate(y[None], size=size, mode="bicubic")[0]), 0
+    settings = sfumato.Settings(objective=case.objective)
+    result = sfumato.restore(y, case.degradation, prior=prior, settings=settings)
+    return result.image, result.report.evaluations_per_tile
+
+
+def rows(
+    folder: Path, prior: sfumato.Prior, lpips: Callable[[Tensor, Tensor], Tensor], only: str
+) -> Iterator[dict[str, object]]:
+    pictures = [sfumato.read_picture(p).pixels for p in find_pictures(folder)]
+    for case in CASES:
+        if only not in case.name:
+            continue
+        started, scores, distances, evaluations = time.perf_counter(), [], [], 0
+        for index, picture in enumerate(pictures):
+            x, y = measure(picture, case, index)
+            u, evaluations = answer(y, x, case, prior)
+            scores.append(float(psnr(u, x)))
+            distances.append(float(lpips(u.expand(3, -1, -1), x.expand(3, -1, -1))))
+        yield {
+            "set": folder.name,
+            "task": case.name,
+            "psnr": round(sum(scores) / len(scores), 2),
+            "lpips": round(sum(distances) / len(distances), 3),
+            "evaluations": evaluations,
+            "seconds": round(time.perf_counter() - started),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("-n", "--model", default="embedded")
+    parser.add_argument("--only", default="", help="run the tasks whose name holds this")
+    parser.add_argument("--save", action="store_true", help=f"append to {FIGURES}")
+    arguments = parser.parse_args()
+    prior = sfumato.load_prior(arguments.model)
+    lpips = ShiftTolerantLPIPS()
+    print("| set | task | PSNR, dB | LPIPS | evaluations per tile |")
+    print("|---|---|---|---|---|")
+    table = []
+    for folder in arguments.folders:
+        for row in rows(folder, prior, lpips, arguments.only):
+            table.append(row)
+            print(
+                "| {set} | {task} | {psnr} | {lpips} | {evaluations} |".format(**row), flush=True
+            )
+    if arguments.save:
+        history = json.loads(FIGURES.read_text()) if FIGURES.exists() else []
+        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+        history.append({"date": today, "model": prior.digest, "figures": table})
+        FIGURES.write_text(json.dumps(history, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

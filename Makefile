@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests run in so many processes.
 JOBS ?= auto
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=4
-COVERAGE = --cov --cov-report=term:skip-covered --cov-fail-under=85
+COVERAGE = --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 .PHONY: help venv demo test test-all check format docs clean
 

@@ -2,8 +2,8 @@
 
     python benchmarks/quality.py ../shared/data/benchmark/Set5 ../shared/data/benchmark/Set14
 
-Each folder gives a row for each task: mean RGB PSNR, and the shift-tolerant LPIPS where it is asked
-for. Measurements are rounded and clipped to 8 bits; sides are cropped to a multiple of the scale;
+Each folder gives a row for each task: mean RGB PSNR and shift-tolerant LPIPS (AlexNet).
+Measurements are rounded and clipped to 8 bits; sides are cropped to a multiple of the scale;
 grey pictures are used as they are. ``--save`` appends the figures to benchmarks/figures.json.
 """
 

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a stand-in prior, pictures, and numpy's own formulas."""
+"""What the tests of the command line share: a call, pictures, and formulas in numpy."""
 
 import json
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def sfumato(*words):
 
 
 def photo(height, width, channels=3, *, seed=0, bits=8):
-    """Return soft waves with noise and hard edges, as stored integers (height, width, channels)."""
+    """Return soft waves with noise and a hard edge: integers (height, width, channels)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / 24
     waves = [np.sin((1 + k) * x + seed) + np.cos((2 - k / 2) * y) for k in range(channels)]
@@ -43,10 +43,8 @@ def photo(height, width, channels=3, *, seed=0, bits=8):
 
 def write(path, values, **options):
     """Write integers (height, width, channels) as they are."""
-    interpretation = {
-        (1, 1): "b-w", (2, 1): "b-w", (3, 1): "srgb", (4, 1): "srgb",
-        (1, 2): "grey16", (2, 2): "grey16", (3, 2): "rgb16", (4, 2): "rgb16",
-    }[values.shape[2], values.itemsize]  # fmt: skip
+    names = {1: "b-w", 2: "srgb"} if values.itemsize == 1 else {1: "grey16", 2: "rgb16"}
+    interpretation = names[1 if values.shape[2] < 3 else 2]
     image = pyvips.Image.new_from_array(values).copy(interpretation=interpretation)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     image.write_to_file(str(path), **options)

@@ -1,4 +1,4 @@
-"""Bad input: one clear line, the right exit code, nothing written, nothing lost, no network asked."""
+"""Bad input: one line, the right exit code, nothing written, nothing lost, no network asked."""
 
 import errno
 import os
@@ -80,6 +80,7 @@ CASES = {
     "mask of another size": (
         ("inpaint", "good.png", "-m", "other.png"), 2, ["10 x 10", "expected 30 x 24"]),
     "mask that is none": (("inpaint", "good.png", "-m", "text.png"), 1, ["text.png"]),
+    "bar in a name": (("inpaint", "good.png", "-m", "a|b.png"), 2, ["a|b.png", "rename"]),
     "no mask": (("inpaint", "good.png", "-m", "none.png"), 1, ["none.png"]),
     "folder of masks": (("inpaint", "good.png", "-m", "folder"), 2, ["folder"]),
     "strokes of another size": (

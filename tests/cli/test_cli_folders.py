@@ -129,12 +129,12 @@ def test_one_report_for_a_folder_is_refused(tmp_path, album, prior):
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_by_name(tmp_path, prior):
+def test_masks_by_name_with_any_ending(tmp_path, prior):
     for k, name in enumerate(("a.png", "below/b.png")):
         missing = np.zeros((8, 9 + k, 1), np.uint8)
         missing[2:4] = 255
         write(tmp_path / "in" / name, photo(8, 9 + k))
-        write(tmp_path / "masks" / name, missing)
+        write((tmp_path / "masks" / name).with_suffix((".png", ".tif")[k]), missing)
     done = sfumato(
         "inpaint", tmp_path / "in", "-m", tmp_path / "masks", "-o", tmp_path / "out", "-r",
         "-n", prior, "--steps", 2,

@@ -1,4 +1,4 @@
-"""What came in goes out: bits, channels, alpha, orientation, profile, EXIF, through every command."""
+"""What came in goes out: bits, channels, alpha, orientation, profile, EXIF, by every command."""
 
 import numpy as np
 import pytest

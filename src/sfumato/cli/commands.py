@@ -112,14 +112,33 @@ def inpaint(
     from sfumato.operators import parse
 
     def degradation(source: Path) -> Degradation:
-        own = mask / source.relative_to(input) if mask.is_dir() else mask
-        found = parse(_with_noise(f"mask:{own}", noise))
+        own = _mask_of(source, input, mask) if mask.is_dir() else mask
+        found = parse(_with_noise(_with_file("mask", own), noise))
         _refuse_empty(own)
         return found
 
     if mask.is_dir() and not input.is_dir():
         raise DegradationError(f"the folder {mask} as a mask for {input}", expected="a picture")
     run_all(input, shared, _job(shared, degradation))
+
+
+def _mask_of(source: Path, folder: Path, masks: Path) -> Path:
+    """Return the mask of the picture's name; its ending may be another."""
+    from sfumato.io import find_pictures
+
+    own = masks / source.relative_to(folder)
+    if own.exists() or not own.parent.is_dir():
+        return own
+    return next((p for p in find_pictures(own.parent) if p.stem == own.stem), own)
+
+
+def _with_file(word: str, path: Path) -> str:
+    """Write a degradation word with its file; the text form has no way to quote a bar."""
+    from sfumato.errors import DegradationError
+
+    if "|" in str(path):
+        raise DegradationError(f"the file name '{path}'", expected="one without |", do="rename it")
+    return f"{word}:{path}"
 
 
 def _refuse_empty(mask: Path) -> None:
@@ -143,7 +162,7 @@ def colorize(
     shared: Shared,
 ) -> None:
     """Colour a grey photograph; its grey (BT.601) stays exactly as it is."""
-    words = f"grayscale_hints:{hints}" if hints else "grayscale"
+    words = _with_file("grayscale_hints", hints) if hints else "grayscale"
     _restore(input, shared, _with_noise(words, noise))
 
 

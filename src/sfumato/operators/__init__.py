@@ -18,7 +18,14 @@ from sfumato.operators.kernels import (
 from sfumato.operators.krylov import KrylovPinv
 from sfumato.operators.pixelwise import Identity, Mask, random_mask
 from sfumato.operators.pool import AveragePool
-from sfumato.operators.text import Degradation, Link, as_degradation, blur_word, parse, read_strokes
+from sfumato.operators.text import (
+    Degradation,
+    Link,
+    as_degradation,
+    blur_word,
+    parse,
+    read_strokes,
+)
 
 __all__ = [
     "BT601",

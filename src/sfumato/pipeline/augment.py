@@ -1,4 +1,4 @@
-"""The eight orientations of a photograph: a small gain in accuracy that costs nothing, or eight times as much."""
+"""The eight orientations of a photograph: a small gain, at no cost or at eight times."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from sfumato.diffusion import Denoiser
 
 
 def oriented(x: Tensor, k: int) -> Tensor:
-    """Return orientation ``k`` of 8: bit 0 and 1 flip columns and rows, bit 2 swaps the axes
-    (last).
+    """Return orientation ``k`` of 8: bits 0 and 1 flip columns and rows, then bit 2 swaps axes.
 
     >>> x = torch.arange(4.0).reshape(1, 1, 2, 2)
     >>> bool((restored(oriented(x, 5), 5) == x).all())
@@ -32,7 +31,10 @@ def restored(x: Tensor, k: int) -> Tensor:
 
 
 class AlternatingOrientation:
-    """Evaluate the denoiser in another orientation at each noise level of a walk: free, and errors of orientation average out."""
+    """Evaluate the denoiser in another orientation at each noise level of a walk.
+
+    It costs nothing, and errors that depend on the orientation average out.
+    """
 
     def __init__(self, denoiser: Denoiser, sigmas: Sequence[float]) -> None:
         self.denoiser = denoiser

@@ -103,7 +103,7 @@ def restore_file(
     problem = make_problem(read.y, degradation, bits=bits)
     proof = _proof(result.report, problem, target, read.digest)
     if degradation.noise:
-        notes.append(f"The input's noise is {255 * degradation.noise:.3g}/255: agree to about that.")
+        notes.append(f"The noise of the input is {255 * degradation.noise:.3g}/255.")
     proof = proof.with_notes(*read.picture.notes, *notes, *_losses(read.picture, target))
     proof.write(proof_path)
     return proof

@@ -32,8 +32,12 @@ def settle(x: Tensor, problem: Problem) -> Tensor:
     goal = _GOAL_DAMPED if problem.measurement.sigma_y > 0 else _GOAL
     rmse = problem.residual_rmse((x + 1) / 2)
     if problem.measurement.A.disjoint_rows:
-        return _settle(x, rmse, problem, _Phase(free=True, gain=1e-3), goal)[0]
-    for phase in (_Phase(False, 0.05), _Phase(True, 0.05), _Phase(False, 1e-3)):
+        phases = [_Phase(free=True, gain=1e-3)]
+    elif problem.measurement.sigma_y > 0:
+        phases = [_Phase(free=True, gain=0.05)]
+    else:
+        phases = [_Phase(False, 0.05), _Phase(True, 0.05), _Phase(False, 1e-3)]
+    for phase in phases:
         x, rmse = _settle(x, rmse, problem, phase, goal)
     return x
 

@@ -1,4 +1,4 @@
-"""What each task does by default: chosen by measurement on the holdout photographs, never on the benchmark."""
+"""What each task does by default: chosen on the holdout photographs, never on the benchmark."""
 
 from __future__ import annotations
 

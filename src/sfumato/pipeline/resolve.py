@@ -118,7 +118,7 @@ _OVERLAP = 64
 
 
 def _tile_and_overlap(s: Settings, prior: Prior, shape: Shape) -> tuple[int, int]:
-    """Take what the user asked for; else the smallest tile that needs no more tiles than the prior's.
+    """Take what the user asked for; else the smallest tile in no more tiles than the prior's.
 
     A side of n pixels in k tiles with an overlap of o needs tiles of ``(n + (k − 1) o) / k``.
     """
@@ -140,7 +140,7 @@ def _tile_and_overlap(s: Settings, prior: Prior, shape: Shape) -> tuple[int, int
 
 
 def _preset(problem: Problem, objective: Objective, s: Settings) -> Preset:
-    """Take the task's preset; a sampler of the other kind than its own brings that kind's noise levels."""
+    """Take the task's preset; a sampler of the other kind brings that kind's noise levels."""
     preset = PRESETS[problem.task, objective]
     sigma_y = problem.measurement.sigma_y
     if s.sampler and (s.sampler == "rounds") != (preset.sampler == "rounds"):
@@ -165,7 +165,7 @@ def _method(m: Measurement, sampler: str) -> Method:
 
 
 def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
-    """Choose how tiles become one image: one tile, mask-shift where the operator allows it, joint otherwise."""
+    """Choose one tile, else mask-shift where the operator allows it, joint otherwise."""
     tileable = A.locality.tileable
     _, h, w = A.in_shape
     if asked == "auto":
@@ -190,7 +190,7 @@ _FACTOR = 4
 
 
 def _levels(problem: Problem, r: Resolved) -> int:
-    """Choose how many levels: enough for the largest hole, the factor, or one tile's global sense."""
+    """Choose enough levels for the largest hole, the factor, or one tile's global sense."""
     m = problem.measurement
     wanted = 1.0
     if problem.task == "inpaint":

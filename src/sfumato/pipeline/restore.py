@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -75,8 +76,7 @@ def restore(
     settings: Settings | None = None,
     bits: int = 8,
 ) -> Result:
-    """Restore a measured image: find one that the prior holds for natural and that agrees with the
-    measurement.
+    """Restore a measured image: find a natural one, for the prior, that agrees with it.
 
     Args:
         image: the measurement, (channels, height, width) in [0, 1].
@@ -110,8 +110,7 @@ def stream(
     bits: int = 8,
     start: Tensor | None = None,
 ) -> Stream:
-    """Restore as a generator: yields ``Started`` and ``Advanced`` events, and returns the
-    ``Result``.
+    """Restore as a generator: yield ``Started`` and ``Advanced``, and return the ``Result``.
 
     Arguments and errors are those of ``restore``; ``start`` (channels, height, width) in [0, 1] is
     an image to begin from, with ``Settings.start_noise`` put on it. Closing the generator stops
@@ -184,7 +183,7 @@ class Run:
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 
     def _plan(self, i: int) -> TilePlan:
-        """Lay tiles on the cells of the operator and, below the coarsest level, on those of the guide."""
+        """Lay tiles on the cells of the operator and, but for the coarsest, of the guide."""
         A = self.measurements[i].A
         stride = A.locality.stride if A.locality.tileable else 1
         if i > 0:
@@ -238,7 +237,7 @@ class Run:
         if self.r.sampler == "rounds":
             return 0.0
         if self.problem.task == "denoise" and self.start is None:
-            return max(0.0, self.r.sigma_max**2 - m.sigma_y**2) ** 0.5
+            return math.sqrt(max(0.0, self.r.sigma_max**2 - m.sigma_y**2))
         return self.r.sigma_max
 
     def report(self, image: Tensor, degradation: str | Degradation, seconds: float) -> Report:

@@ -82,7 +82,10 @@ def _solve(grey: Tensor, painted: Tensor, fixed: Tensor) -> Tensor:
     def laplacian(c: Tensor) -> Tensor:
         gx, gy = across * c.diff(dim=3), down * c.diff(dim=2)
         return (
-            F.pad(gx, (1, 0)) - F.pad(gx, (0, 1)) + F.pad(gy, (0, 0, 1, 0)) - F.pad(gy, (0, 0, 0, 1))
+            F.pad(gx, (1, 0))
+            - F.pad(gx, (0, 1))
+            + F.pad(gy, (0, 0, 1, 0))
+            - F.pad(gy, (0, 0, 0, 1))
         )
 
     strength = 10.0

@@ -110,9 +110,8 @@ def test_proximal_in_its_first_step(eta):
     assert abs(float(noise.std()) - 1) < TOLERANCE
 
 
-@pytest.mark.xfail(strict=True, reason="the network's noise remembers that of the measurement")
 @pytest.mark.parametrize("sampler", [DDPM(), DDIM(0.0), DDIM(0.85)], ids=["ddpm", "ddim", "eta"])
-def test_proximal_with_some_of_the_networks_noise(sampler):
+def test_proximal_takes_no_noise_that_remembers_the_measurement(sampler):
     x_0, m = measure(Identity(SHAPE), 0.3)
     check(sampler, Proximal(m, NoiseField(0)), x_0, n_steps=8)
 

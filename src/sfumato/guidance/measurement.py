@@ -35,6 +35,9 @@ class Measurement:
     A: Operator
     y: Measurements
     sigma_y: float = 0.0
+    #: Where the first pixel of ``x``, and that of ``y``, lie in the whole image's: (top, left).
+    origin: tuple[int, int] = (0, 0)
+    y_origin: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if tuple(self.y.shape) != (1, *self.A.out_shape):
@@ -47,5 +50,12 @@ class Measurement:
 
     def crop(self, window: Window) -> Measurement:
         """Cut to one window of the image, aligned to the operator's cells."""
-        y = self.A.measured(window).of(self.y)
-        return Measurement(self.A.crop(window), y, self.sigma_y)
+        measured = self.A.measured(window)
+        (top, left), (y_top, y_left) = self.origin, self.y_origin
+        return Measurement(
+            self.A.crop(window),
+            measured.of(self.y),
+            self.sigma_y,
+            (top + window.top, left + window.left),
+            (y_top + measured.top, y_left + measured.left),
+        )

@@ -33,10 +33,11 @@ class Proximal(Guidance):
     the step lands on.
 
     *Noise.* With ``g`` the eigenvalues of ``K A``, the measurement brings noise of variance
-    ``r² g (1 − g)`` along. The step puts ``(I − K A) w + K A z' + K n'`` on the estimate, with
-    ``w`` the sampler's own noise, ``z'`` fresh and independent of it, and ``n'`` of standard
-    deviation ``(σ_y/r) sqrt(2 − r²/σ_s²)``. The variances add up to
-    ``(1−g)² + g² + 2 g (1−g) = 1``: nominal in every direction.
+    ``r² g (1 − g)`` along. The step puts ``(I − K A) z + K A z' + K n'`` on the estimate, with
+    ``z`` the step's fresh noise, ``z'`` independent of it, and ``n'`` of standard deviation
+    ``(σ_y/r) sqrt(2 − r²/σ_s²)``. The variances add up to ``(1−g)² + g² + 2 g (1−g) = 1``:
+    nominal in every direction. ``ε_θ`` has no share in it (``η = 1``, DiffPIR's ζ = 1), because
+    it remembers the noise that the same measurement brought along in earlier steps.
 
     ``final`` (for samplers that put no noise back) takes ``r`` from the step's own noise and keeps
     the data to the end.
@@ -51,7 +52,7 @@ class Proximal(Guidance):
         field: NoiseField,
         *,
         final: bool = False,
-        tolerance: float = 1e-4,
+        tolerance: float = 1e-3,
     ) -> None:
         if measurement.sigma_y <= 0:
             raise SettingsError(
@@ -76,7 +77,7 @@ class Proximal(Guidance):
             lambda u: A.forward(A.adjoint(u)) + damping * u,
             v,
             tolerance=self.tolerance,
-            max_iterations=200,
+            max_iterations=1000,
         )
         return A.adjoint(solution)
 
@@ -88,15 +89,14 @@ class Proximal(Guidance):
     @override
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
         r_squared, sigma_squared = self._r_squared(step), step.sigma_next**2
-        y = self.m.y
-
-        def draw(number: int, shape: Shape) -> Tensor:
-            return self.field(draw=number, top=0, left=0, shape=shape, device=y.device).to(y)[None]
-
-        z_2, n = (
-            draw(2 * step.draw, self.m.A.in_shape),
-            draw(2 * step.draw + 1, self.m.A.out_shape),
-        )
+        m = self.m
+        z_2 = self._draw(2 * step.draw, m.A.in_shape, m.origin)
+        n = self._draw(2 * step.draw + 1, m.A.out_shape, m.y_origin)
         # Relative to σ_s, since the caller scales what is returned by it.
-        std = self.m.sigma_y * max(0.0, (2 - r_squared / sigma_squared) / r_squared) ** 0.5
-        return noise + self._K(self.m.A(z_2 - noise) + std * n, r_squared)
+        std = m.sigma_y * max(0.0, (2 - r_squared / sigma_squared) / r_squared) ** 0.5
+        return z + self._K(m.A(z_2 - z) + std * n, r_squared)
+
+    def _draw(self, number: int, shape: Shape, origin: tuple[int, int]) -> Tensor:
+        y = self.m.y
+        z = self.field(draw=number, top=origin[0], left=origin[1], shape=shape, device=y.device)
+        return z.to(y)[None]

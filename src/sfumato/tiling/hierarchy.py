@@ -53,6 +53,12 @@ def coarsen(m: Measurement, ratio: int) -> Measurement:
         _, height, width = m.A.in_shape
         raise SettingsError(f"a level coarser by {ratio} of an image of {width} x {height} pixels")
     if (h, w) != m.A.in_shape[1:]:
+        if not m.A.locality.tileable:
+            raise SettingsError(
+                f"a level coarser by {ratio} for {m.A} on {m.A.in_shape[2]} x {m.A.in_shape[1]}",
+                expected=f"sides that are multiples of {ratio}",
+                do="use --levels 1",
+            )
         m = m.crop(Window(0, 0, h, w))
     operators = m.A.operators if isinstance(m.A, Composition) else (m.A,)
     parts: list[Operator] = []

@@ -106,17 +106,19 @@ class TilePlan:
         if self.order == "reverse":
             return ws[::-1]
         if self.order == "centre":
-            return sorted(ws, key=lambda w: self._rings(w))
+            return sorted(ws, key=self._rings.__getitem__)
         if self.order == "known-first" and self.known is not None:
             share = {w: float(w.of(self.known).float().mean()) for w in ws}
             return sorted(ws, key=lambda w: -share[w])
         return ws
 
-    def _rings(self, w: Window) -> int:
-        """How many tiles lie between this one and the centre, rows plus columns."""
-        rows = sorted({v.top for v in self.windows})
-        cols = sorted({v.left for v in self.windows})
-        return abs(rows.index(w.top) - len(rows) // 2) + abs(cols.index(w.left) - len(cols) // 2)
+    @cached_property
+    def _rings(self) -> dict[Window, int]:
+        """How many tiles lie between each window and the centre, rows plus columns."""
+        rows = {y: i for i, y in enumerate(sorted({w.top for w in self.windows}))}
+        cols = {x: i for i, x in enumerate(sorted({w.left for w in self.windows}))}
+        i, j = len(rows) // 2, len(cols) // 2
+        return {w: abs(rows[w.top] - i) + abs(cols[w.left] - j) for w in self.windows}
 
     @cached_property
     def _cuts(self) -> tuple[list[int], list[int]]:

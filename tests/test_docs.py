@@ -31,6 +31,7 @@ def test_the_page_runs(page, files_of_examples, tmp_path, monkeypatch):
         pytest.skip("no Python on this page")
     for path in files_of_examples.iterdir():
         (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__page__"}
     for k, code in enumerate(blocks):

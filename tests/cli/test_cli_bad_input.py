@@ -208,7 +208,6 @@ def test_one_line_the_right_code_and_nothing_written(place, prior, case):
     assert contents(place) == before
 
 
-@pytest.mark.xfail(reason="operators.text.blur_word raises the base of all errors", strict=False)
 def test_a_misspelt_blur_is_a_matter_of_usage(place, prior):
     done = sfumato("deblur", "good.png", "--blur", "gausian:2", "-o", "out.png", "-n", prior)
     assert done.code == 2

@@ -49,7 +49,7 @@ def test_the_embedded_prior_removes_noise(embedded, sigma):
 
 
 def test_the_embedded_prior_says_what_it_is(embedded):
-    assert (embedded.name, embedded.stride, embedded.tile) == ("embedded", 16, 256)
+    assert (embedded.name, embedded.stride, embedded.tile) == ("embedded", 16, 512)
     assert embedded.digest == hashlib.sha256(embedded.source.read_bytes()).hexdigest()
     assert embedded.n_parameters == 10_325_004
     assert embedded.card == card("embedded")

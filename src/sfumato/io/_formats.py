@@ -42,17 +42,19 @@ def read_head(path: Path, n_bytes: int = 16) -> bytes:
     """
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise ImageError(f"{path} is {what}", expected="a picture")
-        with path.open("rb") as file:
-            head = file.read(n_bytes)
+        head = b""
+        if stat.S_ISREG(mode):
+            with path.open("rb") as file:
+                head = file.read(n_bytes)
     except FileNotFoundError as error:
         raise ImageError(f"there is no file {path}", do="check the name") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ImageError(f"{str(path)!r} is no file name: {error}") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise ImageError(f"{path} is {what}", expected="a picture")
     if not head:
         raise ImageError(f"{path} is empty (0 bytes)", expected="a picture")
     return head

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sfumato._typing import Shape
-from sfumato.errors import DegradationError, SfumatoError
+from sfumato.errors import DegradationError
 from sfumato.io import read_mask, read_picture
 from sfumato.operators import kernels
 from sfumato.operators.base import Operator
@@ -325,7 +325,7 @@ def blur_word(blur: str) -> str:
         return f"{kind}_blur:{rest}"
     if Path(blur).suffix:
         return f"kernel_blur:{blur}"
-    raise SfumatoError(
+    raise DegradationError(
         f"the blur '{blur}'",
         expected="gaussian:SIGMA, uniform:SIZE, motion:LENGTH:ANGLE, anisotropic:S1:S2:ANGLE "
         "or a picture of the kernel",

@@ -83,10 +83,11 @@ class Resolved:
 def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
     """Make every choice that the settings leave open; refuse those that cannot work together."""
     s, m = settings, problem.measurement
-    objective = s.objective or DEFAULT_OBJECTIVE[problem.task]
+    several = "perception" if s.samples > 1 else None
+    objective = s.objective or several or DEFAULT_OBJECTIVE[problem.task]
     preset = _preset(problem, objective, s)
     sampler = s.sampler or preset.sampler
-    tile, overlap = _tile_and_overlap(s, prior, m.A.in_shape)
+    tile, overlap = _tile_and_overlap(s, prior, m.A)
     resolved = Resolved(
         objective=objective,
         method=s.method or _method(m, sampler),
@@ -117,25 +118,28 @@ def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
 _OVERLAP = 64
 
 
-def _tile_and_overlap(s: Settings, prior: Prior, shape: Shape) -> tuple[int, int]:
+def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]:
     """Take what the user asked for; else the smallest tile in no more tiles than the prior's.
 
     A side of n pixels in k tiles with an overlap of o needs tiles of ``(n + (k − 1) o) / k``.
     """
     tile = s.tile or prior.tile
-    overlap = min(_OVERLAP, tile // 4) if s.overlap is None else s.overlap
+    cell = A.locality.stride if A.locality.tileable else 1
+    default = max(0, min(_OVERLAP, tile // 4, tile - tile % cell - cell))
+    overlap = default if s.overlap is None else s.overlap
     if overlap >= tile:
         raise SettingsError(
             f"an overlap of {overlap} pixels",
             expected=f"less than the tile's {tile}",
             do="choose a smaller --overlap or a larger --tile",
         )
-    if s.tile is None and max(shape[1:]) > tile:
+    if s.tile is None and max(A.in_shape[1:]) > tile > overlap + cell:
         needed = []
-        for n in shape[1:]:
+        for n in A.in_shape[1:]:
             k = max(1, math.ceil((n - overlap) / (tile - overlap)))
             needed.append(math.ceil((n + (k - 1) * overlap) / k))
-        tile = -(-max(needed) // prior.stride) * prior.stride
+        unit = math.lcm(cell, prior.stride) if cell <= prior.stride else cell
+        tile = -(-max(needed) // unit) * unit
     return tile, overlap
 
 
@@ -238,7 +242,7 @@ def _check(r: Resolved, problem: Problem) -> None:
         )
     if r.method == "ddnm+" and r.sampler in ("rounds", "dpm-solver++"):
         raise SettingsError(
-            f"method ddnm+ with sampler {r.sampler}",
+            f"measurement noise (method ddnm+) with sampler {r.sampler}",
             expected="ddim or ddpm, which add fresh noise",
         )
     if r.method == "proximal" and r.sampler == "dpm-solver++":

@@ -48,12 +48,17 @@ def coarsen(m: Measurement, ratio: int) -> Measurement:
     operator has no coarse form.
     """
     _, h, w = m.A.in_shape
+    stride = m.A.locality.stride if m.A.locality.tileable else 0
     h, w = h - h % ratio, w - w % ratio
     if min(h, w) == 0:
         _, height, width = m.A.in_shape
-        raise SettingsError(f"a level coarser by {ratio} of an image of {width} x {height} pixels")
+        raise SettingsError(
+            f"a level coarser by {ratio} of an image of {width} x {height} pixels",
+            expected="at least one pixel there",
+            do="use fewer --levels",
+        )
     if (h, w) != m.A.in_shape[1:]:
-        if not m.A.locality.tileable:
+        if not stride or h % stride or w % stride:
             raise SettingsError(
                 f"a level coarser by {ratio} for {m.A} on {m.A.in_shape[2]} x {m.A.in_shape[1]}",
                 expected=f"sides that are multiples of {ratio}",

@@ -175,6 +175,8 @@ def as_device(device: str | torch.device) -> torch.device:
         where = torch.device(device)
     except RuntimeError as error:
         raise SettingsError(f"device {device!r}", expected="cpu, cuda, cuda:1, ...") from error
+    if where.type not in ("cpu", "cuda"):
+        raise SettingsError(f"device {device!r}", expected="cpu, cuda, cuda:1, ...")
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise SettingsError(
             f"device {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices",

@@ -53,7 +53,7 @@ $(BIN)/python:
 
 # The stamps are newer than all that they depend on; that of development serves for the demo too.
 .venv/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo]"
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python

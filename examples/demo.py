@@ -91,7 +91,6 @@ def measure(photo, degradation):
 def main():
     """Run the three restorations."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photo", type=Path, default=PHOTOS / "chelsea.png")
     parser.add_argument("--out", type=Path, default=Path("demo"))
     arguments = parser.parse_args()
 
@@ -99,7 +98,7 @@ def main():
     from sfumato.metrics import psnr
 
     started = time.perf_counter()
-    photo = sfumato.read_picture(arguments.photo).pixels
+    photo = sfumato.read_picture(PHOTOS / "chelsea.png").pixels
     prior = sfumato.load_prior()
     arguments.out.mkdir(exist_ok=True)
     for name, title, text, damage in TASKS:

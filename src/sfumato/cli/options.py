@@ -155,14 +155,14 @@ class Shared:
             "-t",
             "--tile",
             min=16,
-            help="Side in pixels. Default: the model's.",
+            help="Side in pixels. Default: the model's, or less.",
             rich_help_panel=_TILES,
         ),
     ] = None
     overlap: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Of neighbours, in pixels. Default: a quarter.", rich_help_panel=_TILES
+            min=0, help="In pixels. Default: 64, at most a quarter.", rich_help_panel=_TILES
         ),
     ] = None
     stitch: Annotated[
@@ -176,7 +176,7 @@ class Shared:
         int | None,
         typer.Option(
             min=1,
-            help="Coarser levels first, each half the size. Default: 1.",
+            help="Coarser levels first. Default: as the task needs.",
             rich_help_panel=_TILES,
         ),
     ] = None

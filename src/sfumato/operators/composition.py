@@ -14,6 +14,7 @@ from sfumato._typing import Images, Measurements
 from sfumato.errors import ShapeError
 from sfumato.linalg import least_squares, widened
 from sfumato.operators.base import GLOBAL, SVD, Locality, Operator, Window, reciprocal
+from sfumato.operators.convolution import TRUNCATION
 
 
 def compose(*operators: Operator) -> Operator:
@@ -38,7 +39,8 @@ class Composition(Operator):
        ``A Aᵀ = diag(d)`` and ``A⁺ = Aᵀ diag(d)⁺``. The pool of a masked picture is so divided by
        what is kept of each cell.
     2. ``A_1 A_1ᵀ = c I`` (grey or pooling first):  ``A⁺ = A_1⁺ (A_n … A_2)⁺``.
-    3. Otherwise least squares by conjugate gradients, in double precision.
+    3. Otherwise least squares by conjugate gradients, in double precision; damped where a blur
+       would have rounding noise amplified (``damping``).
     """
 
     def __init__(self, *operators: Operator) -> None:
@@ -79,14 +81,17 @@ class Composition(Operator):
         first, rest = self._split
         if first:
             return reduce(lambda v, A: A.pinv(v), reversed(first), rest.pinv(y))
-        return least_squares(self.forward, self.adjoint, widened(y)).to(y)
+        x = least_squares(self.forward, self.adjoint, widened(y), damping=self.damping)
+        return x.to(y)
 
     @property
     @override
     def damping(self) -> float:
         first, rest = self._split
-        if self.disjoint_rows or not first:
+        if self.disjoint_rows:
             return 0.0
+        if not first:
+            return TRUNCATION if self.amplifies else 0.0
         return rest.damping * math.sqrt(compose(*first).gram_scale or 1.0)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,10 @@ class Link:
     text: str
     bind: Callable[[Shape], Operator]
     source: Callable[[Shape], Shape] = _same
+    #: Colours of painted strokes (3, height, width), for the one word that has them.
+    strokes: Tensor | None = field(default=None, repr=False, compare=False)
+    #: The file that the word names.
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,7 @@ class Degradation:
 
     def strokes(self) -> Tensor | None:
         """Return the colours of painted strokes (3, height, width), where there are any."""
-        for link in self.links:
-            if link.text.startswith("grayscale_hints:"):
-                return read_strokes(Path(link.text.partition(":")[2]))[1]
-        return None
+        return next((link.strokes for link in self.links if link.strokes is not None), None)
 
     def operator(self, shape: Shape) -> Operator:
         """Bind to images of ``shape`` (channels, height, width).
@@ -112,6 +113,10 @@ def parse(text: str, *, base: Path | None = None) -> Degradation:
             args.end(1)
         else:
             links.append(_find(word)(args))
+    if len(links) > 1 and any(link.strokes is not None for link in links):
+        raise DegradationError(
+            f"'{text}'", expected="grayscale_hints alone, or with noise", do="restore in two steps"
+        )
     return Degradation(
         tuple(links) or (_identity(_Arguments("identity", [], Path())),), noise or 0.0
     )
@@ -203,13 +208,18 @@ def _grayscale(args: _Arguments) -> Link:
 
 
 def _hints(args: _Arguments) -> Link:
-    painted, _ = read_strokes(args.path())
-    return Link(args.text, lambda shape: GrayscaleWithHints(shape, painted))
+    painted, colours = read_strokes(args.path())
+    return Link(
+        args.text,
+        lambda shape: GrayscaleWithHints(shape, painted),
+        strokes=colours,
+        file=args.path(),
+    )
 
 
 def _mask(args: _Arguments) -> Link:
     known = read_mask(args.path())
-    return Link(args.text, lambda shape: Mask(shape, known, name=args.text))
+    return Link(args.text, lambda shape: Mask(shape, known, name=args.text), file=args.path())
 
 
 def _random_mask(args: _Arguments) -> Link:
@@ -258,7 +268,9 @@ def _motion(args: _Arguments) -> Link:
 
 def _kernel(args: _Arguments) -> Link:
     kernel = kernels.read_kernel(args.path())
-    return Link(args.text, lambda shape: Convolution(shape, kernel, name=args.text))
+    return Link(
+        args.text, lambda shape: Convolution(shape, kernel, name=args.text), file=args.path()
+    )
 
 
 def _sensing(kind: type[WalshHadamard] | type[BlockSensing], args: _Arguments) -> Link:
@@ -279,7 +291,7 @@ def read_strokes(path: Path) -> tuple[Tensor, Tensor]:
     """
     picture = read_picture(path)
     colours = picture.pixels.expand(3, -1, -1)
-    if picture.alpha is not None:
+    if picture.alpha is not None and bool((picture.alpha <= 0.5).any()):
         painted = picture.alpha > 0.5
     else:
         painted = (colours.amax(0) - colours.amin(0) > 8 / 255)[None]

@@ -20,6 +20,7 @@ from sfumato.errors import (
     ShapeError,
 )
 from sfumato.io import (
+    LIMIT_PIXELS,
     Picture,
     atomic_path,
     check_output,
@@ -96,6 +97,13 @@ def restore_file(
     channels, height, width = read.y.shape
     size = degradation.source_shape((channels, height, width))[1:]
     check_output(target, alpha=_see_through(read.picture), size=size)
+    limit = max(limit_pixels or 0, LIMIT_PIXELS)
+    if size[0] * size[1] > limit:
+        raise ImageError(
+            f"a result of {size[1]} x {size[0]} pixels",
+            expected=f"at most {limit:,} pixels",
+            do="take a smaller scale, or raise --limit-pixels if memory allows",
+        )
     bits = read.picture.bits
     y = read.y.to(device)
     result = yield from stream(y, degradation, prior=prior, settings=settings, bits=bits)
@@ -126,9 +134,7 @@ def _see_through(picture: Picture) -> bool:
 
 def _files_of(degradation: Degradation) -> list[Path]:
     """List the files that a degradation names: masks, strokes, kernels."""
-    named = ("mask", "grayscale_hints", "kernel_blur")
-    words = [link.text.partition(":") for link in degradation.links]
-    return [Path(rest) for word, _, rest in words if word in named]
+    return [link.file for link in degradation.links if link.file is not None]
 
 
 def _refuse_overwriting(targets: list[Path], sources: list[Path]) -> None:
@@ -282,6 +288,10 @@ def project_file(
     inputs = [result, measurement, *_files_of(degradation)]
     _refuse_overwriting([target, _json_beside(target)], inputs)
     _check_report(_json_beside(target))
+    if degradation.noise and not refine:
+        raise SettingsError(
+            "a projection on a measurement with noise", do="leave out the noise, or use --refine"
+        )
     read = read_source(measurement, limit_pixels=limit_pixels)
     limit = {} if limit_pixels is None else {"limit_pixels": limit_pixels}
     theirs = read_picture(result, **limit)
@@ -298,7 +308,8 @@ def project_file(
             degradation,
             prior=prior,
             settings=s,
-            bits=theirs.bits,
+            bits=read.picture.bits,
+            out_bits=theirs.bits,
             start=u_0.to(device),
         )
         u, report = answer.image, answer.report

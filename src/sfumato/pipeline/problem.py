@@ -79,6 +79,11 @@ def make_problem(
     noise = degradation.noise
     damped = A.amplifies
     sigma = max(noise, rounding_std(bits)) if damped else noise
+    if grey:
+        # Three copies share one noise: along (1, 1, 1) it is as long as √3 times as much in each.
+        sigma *= math.sqrt(3)
+    if isinstance(A, GrayscaleWithHints):
+        sigma /= math.sqrt(sum(w * w for w in A.weights))
     return Problem(
         Measurement(A, to_model_units(A, y) * weight, 2 * sigma),
         task_of(A),

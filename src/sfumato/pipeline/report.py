@@ -44,11 +44,7 @@ class Report:
 
     def to_json(self) -> str:
         """Return it as indented JSON; a number that JSON cannot say (infinity) becomes null."""
-        values = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in asdict(self).items()
-        }
-        return json.dumps(values, indent=2) + "\n"
+        return json.dumps(_sayable(asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
@@ -56,3 +52,14 @@ class Report:
 
         with atomic_path(path) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
+
+
+def _sayable(value: object) -> object:
+    """Replace numbers that JSON cannot say by None, however deep."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _sayable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(v) for v in value]
+    return value

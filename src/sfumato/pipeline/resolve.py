@@ -83,14 +83,13 @@ class Resolved:
 def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
     """Make every choice that the settings leave open; refuse those that cannot work together."""
     s, m = settings, problem.measurement
-    several = "perception" if s.samples > 1 else None
-    objective = s.objective or several or DEFAULT_OBJECTIVE[problem.task]
+    objective = s.objective or _objective(problem, s)
     preset = _preset(problem, objective, s)
     sampler = s.sampler or preset.sampler
     tile, overlap = _tile_and_overlap(s, prior, m.A)
     resolved = Resolved(
         objective=objective,
-        method=s.method or _method(m, sampler),
+        method=s.method or _method(problem, sampler),
         sampler=sampler,
         steps=s.steps or preset.steps,
         eta=preset.eta if s.eta is None else s.eta,
@@ -114,7 +113,14 @@ def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
     return resolved
 
 
-#: Overlap of large tiles: enough for no seam to show (docs/design/tiles.md).
+def _objective(problem: Problem, s: Settings) -> Objective:
+    """Take the task's; several samples, or several steps of denoising, ask for samples."""
+    if s.samples > 1 or (problem.task == "denoise" and (s.steps or 1) > 1):
+        return "perception"
+    return DEFAULT_OBJECTIVE[problem.task]
+
+
+#: Overlap of large tiles: no seam shows (benchmarks/seams.py).
 _OVERLAP = 64
 
 
@@ -150,20 +156,21 @@ def _preset(problem: Problem, objective: Objective, s: Settings) -> Preset:
     if s.sampler and (s.sampler == "rounds") != (preset.sampler == "rounds"):
         preset = PRESETS[problem.task, "distortion" if s.sampler == "rounds" else "perception"]
     if s.start_noise is not None:
-        low = min(preset.sigma_min, 2 * s.start_noise)
+        low = min(preset.sigma_min, 0.2 * s.start_noise)
         preset = replace(preset, sigma_max=2 * s.start_noise, sigma_min=low, known_start=True)
     elif problem.task == "denoise":
         # The measurement is the noisy image itself: the walk begins where its noise is.
         sigma = max(sigma_y, 1e-3)
-        low = min(preset.sigma_min, sigma)
+        low = min(preset.sigma_min, sigma / 10)
         preset = replace(preset, sigma_max=sigma, sigma_min=low, known_start=True)
     return preset
 
 
-def _method(m: Measurement, sampler: str) -> Method:
+def _method(problem: Problem, sampler: str) -> Method:
+    m = problem.measurement
     if m.sigma_y == 0:
         return "ddnm"
-    if sampler == "rounds":
+    if sampler == "rounds" and problem.task != "denoise":
         return "proximal"
     return "ddnm+" if m.A.svd() is not None else "proximal"
 
@@ -201,8 +208,6 @@ def _levels(problem: Problem, r: Resolved) -> int:
         wanted = _hole_radius(problem.weight) * m.A.ratio / _HOLE
     elif problem.task == "upscale":
         wanted = m.A.ratio / _FACTOR
-    elif problem.task == "colorize" and not r.known_start:
-        wanted = max(m.A.in_shape[1:]) / r.tile
     levels = 1 + max(0, math.ceil(math.log2(max(wanted, 1))))
     while levels > 1 and not _can_coarsen(m, 2 ** (levels - 1)):
         levels -= 1
@@ -230,6 +235,18 @@ def _can_coarsen(m: Measurement, ratio: int) -> bool:
 
 def _check(r: Resolved, problem: Problem) -> None:
     m = problem.measurement
+    if r.sampler == "rounds" and r.time_travel[1] > 1:
+        raise SettingsError(
+            "time travel with sampler rounds, which puts no noise back",
+            expected="ddim, ddpm or dpm-solver++",
+            do="use --objective perception",
+        )
+    if problem.task == "denoise" and (r.levels > 1 or (r.sampler == "rounds" and r.steps > 1)):
+        raise SettingsError(
+            f"denoising in {r.levels} levels and {r.steps} rounds",
+            expected="one level and, for --objective distortion, one round",
+            do="leave out --levels and --steps, or use --objective perception",
+        )
     if r.method == "ddnm" and m.sigma_y > 0 and not problem.exact:
         raise SettingsError(
             "method ddnm with measurement noise",
@@ -240,7 +257,8 @@ def _check(r: Resolved, problem: Problem) -> None:
         raise SettingsError(
             f"method {r.method} without measurement noise", expected="ddnm, or a noise level"
         )
-    if r.method == "ddnm+" and r.sampler in ("rounds", "dpm-solver++"):
+    one_round = r.sampler == "rounds" and r.steps == 1 and problem.task == "denoise"
+    if r.method == "ddnm+" and r.sampler in ("rounds", "dpm-solver++") and not one_round:
         raise SettingsError(
             f"measurement noise (method ddnm+) with sampler {r.sampler}",
             expected="ddim or ddpm, which add fresh noise",

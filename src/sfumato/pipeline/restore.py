@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import NoiseField
+from sfumato.errors import ShapeError
 from sfumato.guidance import Measurement
 from sfumato.metrics import SeamReport, seam_report
 from sfumato.operators import Degradation, as_degradation
@@ -109,14 +110,16 @@ def stream(
     settings: Settings | None = None,
     bits: int = 8,
     start: Tensor | None = None,
+    out_bits: int | None = None,
 ) -> Stream:
     """Restore as a generator: yield ``Started`` and ``Advanced``, and return the ``Result``.
 
     Arguments and errors are those of ``restore``; ``start`` (channels, height, width) in [0, 1] is
-    an image to begin from, with ``Settings.start_noise`` put on it. Closing the generator stops
-    the work.
+    an image to begin from, with ``Settings.start_noise`` put on it; ``out_bits`` are the result's
+    where they differ from the measurement's. Closing the generator stops the work.
     """
     t_0 = time.perf_counter()
+    _check_image(image)
     prior = prior or load_prior()
     problem = make_problem(image.float(), as_degradation(degradation), bits=bits)
     resolved = resolve(settings or Settings(), problem, prior)
@@ -131,7 +134,7 @@ def stream(
     samples = []
     for k in range(resolved.samples):
         x = yield from run.sample(k)
-        samples.append(_to_picture(settle(x, problem), problem, bits))
+        samples.append(_to_picture(settle(x, problem), problem, out_bits or bits))
     report = run.report(samples[0], degradation, time.perf_counter() - t_0)
     if len(samples) == 1:
         return Result(samples[0], report, tuple(samples))
@@ -139,9 +142,18 @@ def stream(
     return Result(samples[0], report, tuple(samples), stack.mean(0), stack.std(0))
 
 
+def _check_image(image: Tensor) -> None:
+    if image.ndim != 3 or not image.is_floating_point():
+        raise ShapeError(
+            f"an image of shape {tuple(image.shape)} and {image.dtype}",
+            expected="floats in [0, 1], (channels, height, width)",
+            do="divide by 255, and put the channels first",
+        )
+
+
 def _to_picture(x: Images, problem: Problem, bits: int) -> Tensor:
-    u = quantise((x[0] + 1) / 2, bits)
-    return quantise(u.mean(0, keepdim=True), bits) if problem.grey else u
+    u = (x[0] + 1) / 2
+    return quantise(u.mean(0, keepdim=True) if problem.grey else u, bits)
 
 
 class Run:
@@ -201,7 +213,7 @@ class Run:
                 shape=m.A.in_shape,
                 field=NoiseField(self.r.seed, sample=k, level=i),
                 measurement=m,
-                start=self._start(m),
+                start=self._start(m, self.ratios[i], k),
                 start_sigma=self._start_sigma(m),
                 guide=None if guide is None else (guide, 2),
             )
@@ -224,13 +236,19 @@ class Run:
             guide = x
         return x
 
-    def _start(self, m: Measurement) -> Images | None:
+    def _start(self, m: Measurement, ratio: int, sample: int) -> Images | None:
         if self.start is not None:
-            ratio = self.start.shape[2] // m.A.in_shape[1]
-            return F.avg_pool2d(self.start, ratio) if ratio > 1 else self.start
+            _, h, w = m.A.in_shape
+            return F.avg_pool2d(self.start, ratio)[..., :h, :w]
         if self.problem.task == "denoise":
-            return m.y
+            return m.y + self._colour_noise(m, sample) if self.problem.grey else m.y
         return start_image(m) if self.r.known_start else None
+
+    def _colour_noise(self, m: Measurement, sample: int) -> Images:
+        """Noise that a grey picture in three channels lacks: across (1, 1, 1), as along it."""
+        field = NoiseField(self.r.seed, sample=sample, level=254)
+        z = field(draw=0, top=0, left=0, shape=m.A.in_shape, device=m.y.device)[None]
+        return m.sigma_y * (z - z.mean(1, keepdim=True))
 
     def _start_sigma(self, m: Measurement) -> float:
         """Noise to put on the start: none for rounds; a noisy image to be denoised has its own."""
@@ -266,7 +284,7 @@ class Run:
             seconds=round(seconds, 2),
             width=int(image.shape[2]),
             height=int(image.shape[1]),
-            settings=self.r.as_dict(),
+            settings=self.r.as_dict() | {"precision": self.prior.precision},
             model=self.prior.name,
             model_digest=self.prior.digest,
         )

@@ -47,7 +47,7 @@ def _smooth(x: Tensor, width: int) -> Tensor:
     """Average over ``width`` pixels in both axes, edges replicated."""
     left, right = width // 2, width - 1 - width // 2
     x = F.pad(x, (left, right, left, right), mode="replicate")
-    return F.avg_pool2d(x, width, stride=1)
+    return F.avg_pool2d(F.avg_pool2d(x, (width, 1), stride=1), (1, width), stride=1)
 
 
 def spread_strokes(A: GrayscaleWithHints, y: Tensor) -> Images:

@@ -1,0 +1,44 @@
+"""One file keeps the quality figures of every landing; a drop blocks."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from sfumato.zoo import load_prior
+
+FIGURES = Path(__file__).parents[1] / "benchmarks" / "figures.json"
+#: Noise of the measurement itself: rounding of the printed figures, other processors.
+SLACK_DB, SLACK_LPIPS = 0.03, 0.004
+
+HISTORY = json.loads(FIGURES.read_text())
+
+
+def by_task(entry):
+    return {(row["set"], row["task"]): row for row in entry["figures"]}
+
+
+def test_the_embedded_prior_is_the_one_that_was_measured():
+    assert HISTORY[-1]["model"] == load_prior().digest
+
+
+@pytest.mark.parametrize(("before", "after"), pairwise(HISTORY))
+def test_no_landing_is_worse_than_the_one_before(before, after):
+    old, new = by_task(before), by_task(after)
+    assert old.keys() <= new.keys(), "a figure was dropped"
+    for key, row in old.items():
+        if row["task"].endswith("distortion"):
+            assert new[key]["psnr"] >= row["psnr"] - SLACK_DB, key
+        if row["task"].endswith("perception"):
+            assert new[key]["lpips"] <= row["lpips"] + SLACK_LPIPS, key
+
+
+def test_the_floors_hold():
+    """What the first landing promised, on Set14."""
+    new = by_task(HISTORY[-1])
+    bicubic = new["Set14", "4x box, bicubic interpolation"]
+    assert new["Set14", "4x box, distortion"]["psnr"] >= bicubic["psnr"] + 1.0
+    assert new["Set14", "4x box, distortion"]["evaluations"] <= 20
+    assert new["Set14", "4x box, perception"]["lpips"] <= 0.5 * bicubic["lpips"]
+    assert new["Set14", "noise 25/255, distortion"]["psnr"] >= 29.5

@@ -176,13 +176,13 @@ def _method(problem: Problem, sampler: str) -> Method:
 
 
 def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
-    """Choose one tile, else mask-shift where the operator allows it, joint otherwise."""
+    """Choose one tile where the image fits into it, else joint: its seams do not show."""
     tileable = A.locality.tileable
     _, h, w = A.in_shape
     if asked == "auto":
         if max(h, w) <= r.tile:
             return "whole"
-        return "mask-shift" if tileable and r.sampler != "rounds" else "joint"
+        return "joint"
     if asked in ("mask-shift", "independent") and not tileable:
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",

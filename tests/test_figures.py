@@ -23,7 +23,7 @@ def test_the_embedded_prior_is_the_one_that_was_measured():
     assert HISTORY[-1]["model"] == load_prior().digest
 
 
-@pytest.mark.parametrize(("before", "after"), pairwise(HISTORY))
+@pytest.mark.parametrize(("before", "after"), list(pairwise(HISTORY)))
 def test_no_landing_is_worse_than_the_one_before(before, after):
     old, new = by_task(before), by_task(after)
     assert old.keys() <= new.keys(), "a figure was dropped"

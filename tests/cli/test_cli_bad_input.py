@@ -114,7 +114,8 @@ CASES = {
     "overlap as large as the tile": (
         ("upscale", "good.png", "-t", 32, "--overlap", 32), 2, ["less than the tile's 32"]),
     "tile below one cell": (
-        ("upscale", "good.png", "--kernel", "box", "-s", 20, "-t", 16), 2, ["at least one cell"]),
+        ("upscale", "good.png", "--kernel", "box", "-s", 20, "-t", 16, "--stitch", "mask-shift"),
+        2, ["at least one cell"]),
     "no tile at all": (("upscale", "good.png", "-t", 0), 2, ["--tile"]),
     "tiles across bicubic": (
         ("upscale", "good.png", "--stitch", "mask-shift"), 2, ["use --stitch joint"]),

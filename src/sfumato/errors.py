@@ -8,7 +8,8 @@
     ├── ShapeError (ValueError)        an array has another shape than the operator needs
     ├── ModelError (ValueError)        a checkpoint is damaged, foreign, or does not fit its header
     ├── SettingsError (ValueError)     settings that contradict each other or the picture
-    └── OutputError (OSError)          the result cannot be put where it was asked for
+    ├── OutputError (OSError)          the result cannot be put where it was asked for
+    └── JobError (OSError)             a job is another one, in use or damaged, or finds no room
 
 Every message says what was got, what was expected and what to do about it.
 """
@@ -49,3 +50,7 @@ class SettingsError(SfumatoError, ValueError):
 
 class OutputError(SfumatoError, OSError):
     """The result cannot be put where it was asked for."""
+
+
+class JobError(SfumatoError, OSError):
+    """A job's folder is another job's, in use or damaged, or cannot be written."""

@@ -37,7 +37,9 @@ def level_of(A, *, seed=0, sigma_y=0.0, **settings):
 
 def plan_of(A, tile=16, overlap=4, order="raster", known=None):
     _, h, w = A.in_shape
-    return TilePlan(h, w, tile, overlap, A.locality.stride, order, known)
+    stride = A.locality.stride
+    margin = overlap // 2 // stride * stride
+    return TilePlan(h, w, tile, overlap, stride, order, known, margin)
 
 
 def result(restoration):
@@ -76,12 +78,15 @@ def one_by_one(engine, level, plan):
         guidance, x_T = Chain(links), engine.moves[0].sigma * noise(0)
         if level.start is not None:
             x_T = x_T + w.of(level.start)
-        if bool(w.of(done).any()):
-            guidance = Paste(guidance, w.of(canvas).clone(), w.of(done).clone())
+        bound = t.frozen()
+        assert bool((w.of(done) | ~bound).all()), "it is bound to what is not there yet"
+        if bool(bound.any()):
+            guidance = Paste(guidance, w.of(canvas).clone(), bound)
         *_, (_, x) = sample(
             engine.denoiser, engine.sampler, [guidance], engine.moves, x_T=x_T, noise=noise
         )
-        assert torch.equal(x[:, :, w.of(done)[0]], w.of(canvas)[:, :, w.of(done)[0]])
-        w.of(canvas).copy_(x)
-        w.of(done).fill_(True)
+        assert torch.equal(x[:, :, bound[0]], w.of(canvas)[:, :, bound[0]])
+        for part in t.free:
+            part.of(canvas).copy_(part.within(w).of(x))
+            part.of(done).fill_(True)
     return canvas

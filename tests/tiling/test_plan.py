@@ -1,6 +1,7 @@
 """Geometry of tiles: each pixel is owned once, and nobody reads what is not yet written."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -80,7 +81,8 @@ def plans(draw, largest=700):
         g = torch.Generator().manual_seed(draw(st.integers(0, 99)))
         coarse = torch.rand((-(-height // 50), -(-width // 50)), generator=g)
         known = coarse.repeat_interleave(50, 0).repeat_interleave(50, 1)[:height, :width]
-    return TilePlan(height, width, tile, overlap, stride, order, known)
+    margin = draw(st.integers(0, overlap // 2 // stride)) * stride
+    return TilePlan(height, width, tile, overlap, stride, order, known, margin)
 
 
 def painted(plan):
@@ -102,8 +104,12 @@ def test_every_pixel_is_owned_once_and_dependencies_are_respected(plan):
     for t in plan.tiles:
         inside = t.window.of(owner)
         frozen = t.frozen()[0]
-        # Free are just the pixels it owns; all others are finished in earlier waves.
-        assert torch.equal(frozen, inside != t.number)
+        # Free are just the pixels it owns; those in its reach that it does not own are bound.
+        reach = torch.zeros_like(frozen)
+        for part in (*t.free, *t.bound):
+            part.within(t.window).of(reach).fill_(True)
+        assert torch.equal(frozen, reach & (inside != t.number))
+        assert bool((reach | (inside != t.number)).all())
         read = inside[frozen].unique().tolist()
         assert all(wave[k] < t.wave for k in read)
         # It waits for none that it does not read.
@@ -123,11 +129,31 @@ def test_every_pixel_is_owned_once_and_dependencies_are_respected(plan):
 @given(plans())
 @settings(max_examples=60)
 def test_the_first_tile_that_covers_a_pixel_owns_it(plan):
+    plan = replace(plan, margin=0)
     owner = painted(plan)
     first = torch.full_like(owner, 10**6)
     for k, w in enumerate(plan._ranked()):
         w.of(first).clamp_(max=k)
     assert torch.equal(owner, first)
+
+
+@given(plans())
+@settings(max_examples=100)
+def test_in_raster_order_margins_are_at_the_right_and_the_bottom(plan):
+    plan = replace(plan, order="raster")
+    owner, m = painted(plan), plan.margin
+    for t in plan.tiles:
+        w, own = t.window, t.window.of(owner) == t.number
+        if m and w.left + w.width < plan.width:
+            assert not bool(own[:, -m:].any())
+        if m and w.top + w.height < plan.height:
+            assert not bool(own[-m:].any())
+
+
+@pytest.mark.parametrize("margin", [-4, 3, 12])
+def test_impossible_margins_are_refused(margin):
+    with pytest.raises(SettingsError, match="margin"):
+        TilePlan(100, 100, 40, 16, 4, margin=margin)
 
 
 @given(axes(), st.integers(1, 700))
@@ -136,7 +162,8 @@ def test_raster_waves_are_anti_diagonals(axis, width):
     height, tile, overlap, stride = axis
     overlap = max(overlap, 1)
     tile = max(tile, 60 // stride * stride + overlap + stride)
-    plan = TilePlan(height, width, tile, overlap, stride)
+    margin = overlap // 2 // stride * stride
+    plan = TilePlan(height, width, tile, overlap, stride, margin=margin)
     rows = [s for s, _ in positions(height, tile, overlap, stride)]
     cols = [s for s, _ in positions(width, tile, overlap, stride)]
     for t in plan.tiles:

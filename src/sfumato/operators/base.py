@@ -35,6 +35,14 @@ class Window:
         rows, cols = self.slices
         return x[..., rows, cols]
 
+    def within(self, outer: Window) -> Window:
+        """Return this rectangle in the coordinates of one that holds it.
+
+        >>> Window(10, 20, 4, 4).within(Window(8, 16, 32, 32))
+        Window(top=2, left=4, height=4, width=4)
+        """
+        return Window(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
 
 @dataclass(frozen=True)
 class Locality:

@@ -1,7 +1,8 @@
-"""The eight orientations of a photograph: a small gain, at no cost or at eight times."""
+"""Denoisers made better at one image: eight orientations, and values that were clipped."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -49,6 +50,8 @@ class AlternatingOrientation:
 class OrientationEnsemble:
     """Average the denoiser over all eight orientations: eight evaluations."""
 
+    evaluations = 8
+
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
 
@@ -56,3 +59,54 @@ class OrientationEnsemble:
         """Estimate ``x_0``."""
         estimates = [restored(self.denoiser(oriented(x_t, k), sigma), k) for k in range(8)]
         return torch.stack(estimates).mean(0)
+
+
+class Unclipped:
+    """Ensemble of orientations for a noisy image whose values were clipped to [-1, 1].
+
+    Clipped noise has another mean: what was white comes out grey. Of a value at the bound only
+    ``x + n ≥ 1`` is known, and its expectation given an estimate of ``x`` is put in its place
+    (Tobin, *Estimation of relationships for limited dependent variables*, 1958). Two evaluations
+    find that estimate, eight denoise the image so completed. In a ``grey`` image the mean of the
+    channels is what was measured, and has a third of the noise's variance.
+    """
+
+    evaluations = 10
+
+    def __init__(self, denoiser: Denoiser, *, grey: bool = False) -> None:
+        self.denoiser = denoiser
+        self.grey = grey
+        self._ensemble = OrientationEnsemble(denoiser)
+
+    def __call__(self, x_t: Images, sigma: float) -> Images:
+        """Estimate ``x_0``."""
+        y, filled = self._measured(x_t), x_t
+        for k in (0, 5):
+            x_0 = restored(self.denoiser(oriented(filled, k), sigma), k)
+            completed = completion(
+                y, self._measured(x_0), sigma / math.sqrt(3) if self.grey else sigma
+            )
+            filled = x_t + (completed - y)
+        return self._ensemble(filled, sigma)
+
+    def _measured(self, x: Images) -> Tensor:
+        return x.mean(1, keepdim=True) if self.grey else x
+
+
+def clipped(y: Tensor) -> Tensor:
+    """Return 1 where ``y`` is at the upper bound of [-1, 1], -1 at the lower, and 0 elsewhere."""
+    return torch.where((y.abs() - 1).abs() < 1e-4, y.sign(), 0.0)
+
+
+def completion(y: Tensor, x_0: Tensor, sigma: float) -> Tensor:
+    """Return ``y`` with what was clipped completed:  ``E[x + n | x + n ≥ 1] = x + σ φ(a)/Q(a)``.
+
+    ``a = (1 − x) / σ``, with ``φ`` the normal density and ``Q`` its tail; alike at -1.
+
+    >>> completion(torch.tensor([0.3, 1.0]), torch.tensor([0.2, 1.0]), 0.1)
+    tensor([0.3000, 1.0798])
+    """
+    x_0, side = x_0.clamp(-1, 1), clipped(y)
+    a = (side * (y - x_0) / sigma).clamp(0, 8)
+    hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(a / math.sqrt(2))
+    return torch.where(side == 0, y, x_0 + side * sigma * hazard)

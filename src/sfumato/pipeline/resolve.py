@@ -77,7 +77,8 @@ class Resolved:
             known = F.interpolate(known[None, None], size=shape[1:], mode="nearest")[0, 0]
         tile = max(self.tile, stride) if self.stitch != "whole" else max(shape[1:])
         overlap = 0 if self.stitch == "independent" else self.overlap
-        return TilePlan(shape[1], shape[2], tile, overlap, stride, self.order, known)
+        margin = min(_MARGIN, overlap // 2) // stride * stride
+        return TilePlan(shape[1], shape[2], tile, overlap, stride, self.order, known, margin)
 
 
 def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
@@ -122,6 +123,10 @@ def _objective(problem: Problem, s: Settings) -> Objective:
 
 #: Overlap of large tiles: no seam shows (benchmarks/seams.py).
 _OVERLAP = 64
+
+
+#: A tile leaves so many pixels at its borders to the next one, which sees both sides of them.
+_MARGIN = 16
 
 
 def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]:

@@ -13,12 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.diffusion import NoiseField
+from sfumato.diffusion import Denoiser, NoiseField
 from sfumato.errors import ShapeError
 from sfumato.guidance import Measurement
 from sfumato.metrics import SeamReport, seam_report
 from sfumato.operators import Degradation, as_degradation
-from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble
+from sfumato.pipeline.augment import (
+    AlternatingOrientation,
+    OrientationEnsemble,
+    Unclipped,
+    clipped,
+)
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.problem import Problem, make_problem
 from sfumato.pipeline.report import Report
@@ -173,14 +178,7 @@ class Run:
         sampler = r.sampler_object()
         length, repeats = r.time_travel
         moves = walk(sampler, r.sigmas(), travel_length=length, travel_repeats=repeats)
-        denoiser = prior.denoiser
-        if r.objective == "distortion":
-            alone = r.steps == 1
-            denoiser = (
-                OrientationEnsemble(denoiser)
-                if alone
-                else AlternatingOrientation(denoiser, r.sigmas())
-            )
+        denoiser = self._denoiser()
         self.engine = Engine(
             denoiser=denoiser,
             sampler=sampler,
@@ -189,10 +187,19 @@ class Run:
             batch=r.batch,
             device=str(m.y.device),
         )
-        self.per_tile = self.engine.n_steps * (
-            8 if isinstance(denoiser, OrientationEnsemble) else 1
-        )
+        self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
+
+    def _denoiser(self) -> Denoiser:
+        """Turn the image from step to step, or, where there is but one step, in it."""
+        denoiser, r = self.prior.denoiser, self.r
+        if r.objective != "distortion":
+            return denoiser
+        if r.steps > 1:
+            return AlternatingOrientation(denoiser, r.sigmas())
+        if self.problem.task == "denoise" and bool(clipped(self.problem.measurement.y).any()):
+            return Unclipped(denoiser, grey=self.problem.grey)
+        return OrientationEnsemble(denoiser)
 
     def _plan(self, i: int) -> TilePlan:
         """Lay tiles on the cells of the operator and, but for the coarsest, of the guide."""

@@ -176,7 +176,4 @@ def _write(canvas: Tensor, tiles: Sequence[Tile], x: Images) -> None:
     """Write the pixels that each tile owns."""
     for t, image in zip(tiles, x, strict=True):
         for part in t.free:
-            inside = Window(
-                part.top - t.window.top, part.left - t.window.left, part.height, part.width
-            )
-            part.of(canvas)[0].copy_(inside.of(image))
+            part.of(canvas)[0].copy_(part.within(t.window).of(image))

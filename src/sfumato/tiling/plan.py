@@ -53,22 +53,23 @@ def positions(size: int, tile: int, overlap: int, stride: int = 1) -> list[tuple
 class Tile:
     """One tile: its window, its number in the order, and the wave it runs in.
 
-    ``free`` are the parts of the window whose pixels it may still write.
+    ``free`` are the parts of the window that it writes, ``bound`` those that earlier tiles have
+    written and it is bound to. What is left is the margin towards later tiles: it is restored for
+    context, and thrown away.
     """
 
     number: int
     window: Window
     wave: int
     free: tuple[Window, ...] = field(repr=False)
+    bound: tuple[Window, ...] = field(repr=False)
 
     def frozen(self, device: str | torch.device = "cpu") -> Tensor:
-        """Return a mask (1, height, width), true on pixels that earlier tiles own."""
+        """Return a mask (1, height, width), true on the pixels that the tile is bound to."""
         w = self.window
-        mask = torch.ones((1, w.height, w.width), dtype=torch.bool, device=device)
-        for part in self.free:
-            Window(part.top - w.top, part.left - w.left, part.height, part.width).of(mask).fill_(
-                False
-            )
+        mask = torch.zeros((1, w.height, w.width), dtype=torch.bool, device=device)
+        for part in self.bound:
+            part.within(w).of(mask).fill_(True)
         return mask
 
 
@@ -76,9 +77,10 @@ class Tile:
 class TilePlan:
     """Tiles of an image of ``height`` x ``width`` pixels.
 
-    The first tile that covers a pixel, in the order, owns it. A tile waits for those that own
-    pixels of its window; its wave is one more than the latest of theirs. In raster order the waves
-    are the anti-diagonals.
+    A tile reaches over its window, but for ``margin`` pixels towards neighbours that come later:
+    there it has seen too little on one side. The first tile that reaches a pixel, in the order,
+    owns it. A tile waits for those that own pixels in its reach; its wave is one more than the
+    latest of theirs. In raster order the waves are the anti-diagonals.
 
     >>> plan = TilePlan(1024, 1024, tile=256, overlap=128)
     >>> len(plan.tiles), len(plan.waves)
@@ -93,6 +95,15 @@ class TilePlan:
     order: Order = "raster"
     #: For ``known-first``: the share of known pixels of each tile, by window.
     known: Tensor | None = field(default=None, repr=False, compare=False)
+    #: A multiple of ``stride``, at most half of ``overlap``.
+    margin: int = 0
+
+    def __post_init__(self) -> None:
+        if self.margin % self.stride or not 0 <= 2 * self.margin <= self.overlap:
+            raise SettingsError(
+                f"a margin of {self.margin} pixels",
+                expected=f"a multiple of {self.stride}, at most half of the overlap {self.overlap}",
+            )
 
     @cached_property
     def windows(self) -> list[Window]:
@@ -121,10 +132,33 @@ class TilePlan:
         return {w: abs(rows[w.top] - i) + abs(cols[w.left] - j) for w in self.windows}
 
     @cached_property
+    def _reach(self) -> dict[Window, Window]:
+        """Each window without its margins towards later neighbours."""
+        rank = {(w.top, w.left): k for k, w in enumerate(self._ranked())}
+        rows = sorted({w.top for w in self.windows})
+        cols = sorted({w.left for w in self.windows})
+        index = {(y, x): (i, j) for i, y in enumerate(rows) for j, x in enumerate(cols)}
+
+        def margin(i: int, j: int, own: int) -> int:
+            inside = 0 <= i < len(rows) and 0 <= j < len(cols)
+            return self.margin if inside and rank[rows[i], cols[j]] > own else 0
+
+        reach = {}
+        for w in self.windows:
+            i, j = index[w.top, w.left]
+            own = rank[w.top, w.left]
+            top, bottom = margin(i - 1, j, own), margin(i + 1, j, own)
+            left, right = margin(i, j - 1, own), margin(i, j + 1, own)
+            reach[w] = Window(
+                w.top + top, w.left + left, w.height - top - bottom, w.width - left - right
+            )
+        return reach
+
+    @cached_property
     def _cuts(self) -> tuple[list[int], list[int]]:
-        """The lines where some tile begins or ends: between two of them one tile owns all."""
-        ys = {v for w in self.windows for v in (w.top, w.top + w.height)}
-        xs = {v for w in self.windows for v in (w.left, w.left + w.width)}
+        """The lines where some reach begins or ends: between two of them one tile owns all."""
+        ys = {v for w in self._reach.values() for v in (w.top, w.top + w.height)}
+        xs = {v for w in self._reach.values() for v in (w.left, w.left + w.width)}
         return sorted(ys), sorted(xs)
 
     def _cells(self, w: Window) -> list[tuple[int, int]]:
@@ -144,18 +178,16 @@ class TilePlan:
         owner: dict[tuple[int, int], int] = {}
         tiles: list[Tile] = []
         for k, w in enumerate(self._ranked()):
-            cells = self._cells(w)
-            before = {owner[c] for c in cells if c in owner}
+            cells = self._cells(self._reach[w])
+            bound = [c for c in cells if c in owner]
             free = [c for c in cells if c not in owner]
+            wave = 1 + max((tiles[owner[c]].wave for c in bound), default=-1) if free else -1
             owner.update(dict.fromkeys(free, k))
-            if free:
-                parts = tuple(
-                    Window(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j]) for i, j in free
-                )
-                wave = 1 + max((tiles[b].wave for b in before), default=-1)
-                tiles.append(Tile(k, w, wave, parts))
-            else:
-                tiles.append(Tile(k, w, -1, ()))
+            free_parts, bound_parts = (
+                tuple(Window(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j]) for i, j in part)
+                for part in (free, bound)
+            )
+            tiles.append(Tile(k, w, wave, free_parts, bound_parts))
         return tiles, owner
 
     @property

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from sfumato.diffusion import Chain, NoiseField, karras
 from sfumato.guidance import DDNM, DDNMPlus, Guide, Measurement, Paste
 from sfumato.samplers import DDIM, sample, walk
-from sfumato.tiling import Engine, Level, TilePlan
+from sfumato.tiling import Engine, Level, Restorer, TilePlan
 
 
 def shrink(x, sigma):
@@ -19,10 +19,13 @@ def pointwise(x, sigma):
     return torch.tanh(x / (1 + sigma))
 
 
-def engine(*, denoiser=shrink, sampler=None, method=None, travel=(2, 2), n_steps=3, **settings):
+def engine(
+    *, denoiser=shrink, sampler=None, method=None, travel=(2, 2), n_steps=3, batch=1, **settings
+):
     sampler = sampler or DDIM(0.85)
     moves = walk(sampler, karras(n_steps, 5.0), travel_length=travel[0], travel_repeats=travel[1])
-    return Engine(denoiser, sampler, moves, method or (lambda m, field: DDNM(m)), **settings)
+    method = method or (lambda m, field: DDNM(m))
+    return Engine(Restorer(denoiser, sampler, moves, method, **settings), batch)
 
 
 def level_of(A, *, seed=0, sigma_y=0.0, **settings):
@@ -58,6 +61,7 @@ def plus(m, field):
 
 def one_by_one(engine, level, plan):
     """Mask-shift restoration in the order of the tiles, with nothing from the engine."""
+    engine = engine.restorer
     canvas = torch.zeros((1, *level.shape))
     done = torch.zeros((1, *level.shape[1:]), dtype=torch.bool)
     for t in plan.tiles:

@@ -166,7 +166,7 @@ def test_every_tile_begins_with_noise_of_its_own(sampler):
     measurement = type(level.measurement)(A, y, 0.2)
     level = Level(level.shape, level.field, measurement, start=x_0)
     e = engine(sampler=sampler, method=plus)
-    windows = [t.window for wave in plan.waves for t in wave for _ in range(e.n_steps)]
+    windows = [t.window for t in plan.tiles for _ in range(e.n_steps)]
     sizes = []
 
     def oracle(x_t, sigma):
@@ -174,7 +174,7 @@ def test_every_tile_begins_with_noise_of_its_own(sampler):
         sizes.append(float((x_t - truth).std()) / sigma)
         return truth
 
-    object.__setattr__(e, "denoiser", oracle)
+    object.__setattr__(e.restorer, "denoiser", oracle)
     x, _ = result(e.restore(level, plan, "mask-shift"))
     assert len(sizes) == len(windows) == 4 * e.n_steps
     assert all(abs(s - 1) < 0.02 for s in sizes), sizes

@@ -31,7 +31,7 @@ from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.start import start_image
 from sfumato.samplers import walk
-from sfumato.tiling import Engine, Level, TilePlan, coarsen, level_ratios
+from sfumato.tiling import Engine, Level, Restorer, TilePlan, coarsen, level_ratios
 from sfumato.zoo import Prior, load_prior
 
 
@@ -179,14 +179,8 @@ class Run:
         length, repeats = r.time_travel
         moves = walk(sampler, r.sigmas(), travel_length=length, travel_repeats=repeats)
         denoiser = self._denoiser()
-        self.engine = Engine(
-            denoiser=denoiser,
-            sampler=sampler,
-            moves=moves,
-            method=r.guidance,
-            batch=r.batch,
-            device=str(m.y.device),
-        )
+        restorer = Restorer(denoiser, sampler, moves, r.guidance, device=str(m.y.device))
+        self.engine = Engine(restorer, r.batch)
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 

@@ -1,22 +1,47 @@
 """Any size: tiles, waves, mask-shift, the joint engine, hierarchy."""
 
-from sfumato.tiling.engine import Engine, Level, Progress, Restoration, Stitch
+from sfumato.tiling.engine import Engine, Progress, Restoration, Stitch
+from sfumato.tiling.executor import Executor, InProcess
+from sfumato.tiling.frontier import Frontier
 from sfumato.tiling.fused import TiledDenoiser
 from sfumato.tiling.hierarchy import coarsen, level_ratios
+from sfumato.tiling.level import (
+    Canvas,
+    Finish,
+    Level,
+    LevelSource,
+    Local,
+    TensorCanvas,
+    coarser,
+    cut_guide,
+)
 from sfumato.tiling.plan import Order, Tile, TilePlan, batches, positions
+from sfumato.tiling.tasks import Restorer, TileTask
 
 __all__ = [
+    "Canvas",
     "Engine",
+    "Executor",
+    "Finish",
+    "Frontier",
+    "InProcess",
     "Level",
+    "LevelSource",
+    "Local",
     "Order",
     "Progress",
     "Restoration",
+    "Restorer",
     "Stitch",
+    "TensorCanvas",
     "Tile",
     "TilePlan",
+    "TileTask",
     "TiledDenoiser",
     "batches",
     "coarsen",
+    "coarser",
+    "cut_guide",
     "level_ratios",
     "positions",
 ]

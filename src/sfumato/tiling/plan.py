@@ -63,6 +63,13 @@ class Tile:
     wave: int
     free: tuple[Window, ...] = field(repr=False)
     bound: tuple[Window, ...] = field(repr=False)
+    #: The numbers of the tiles that own what it is bound to.
+    needs: tuple[int, ...] = field(repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the window."""
+        return self.window.height, self.window.width
 
     def frozen(self, device: str | torch.device = "cpu") -> Tensor:
         """Return a mask (1, height, width), true on the pixels that the tile is bound to."""
@@ -102,7 +109,7 @@ class TilePlan:
         if self.margin % self.stride or not 0 <= 2 * self.margin <= self.overlap:
             raise SettingsError(
                 f"a margin of {self.margin} pixels",
-                expected=f"a multiple of {self.stride}, at most half of the overlap {self.overlap}",
+                expected=f"a multiple of {self.stride}, at most half of the overlap",
             )
 
     @cached_property
@@ -181,13 +188,14 @@ class TilePlan:
             cells = self._cells(self._reach[w])
             bound = [c for c in cells if c in owner]
             free = [c for c in cells if c not in owner]
-            wave = 1 + max((tiles[owner[c]].wave for c in bound), default=-1) if free else -1
+            needs = sorted({owner[c] for c in bound})
+            wave = 1 + max((tiles[n].wave for n in needs), default=-1) if free else -1
             owner.update(dict.fromkeys(free, k))
             free_parts, bound_parts = (
                 tuple(Window(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j]) for i, j in part)
                 for part in (free, bound)
             )
-            tiles.append(Tile(k, w, wave, free_parts, bound_parts))
+            tiles.append(Tile(k, w, wave, free_parts, bound_parts, tuple(needs)))
         return tiles, owner
 
     @property
@@ -227,5 +235,5 @@ def batches(tiles: Sequence[Tile], size: int) -> list[list[Tile]]:
     """Group tiles of one wave by the size of their windows, at most ``size`` to a batch."""
     groups: dict[tuple[int, int], list[Tile]] = defaultdict(list)
     for t in tiles:
-        groups[t.window.height, t.window.width].append(t)
+        groups[t.size].append(t)
     return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]

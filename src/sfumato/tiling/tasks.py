@@ -1,0 +1,115 @@
+"""The work on tiles: all that a worker needs to know, and what it does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from sfumato._typing import Images, Shape
+from sfumato.diffusion import Chain, Denoiser, Guidance, NoiseField, Step
+from sfumato.guidance import Guide, Measurement, Paste
+from sfumato.operators import Window
+from sfumato.samplers import Jump, Sampler, sample
+from sfumato.tiling.level import LevelSource, Local
+
+#: Work on tiles yields how many evaluations it has done more, and returns the images.
+TileWork: TypeAlias = Generator[int, None, list[Images]]
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """One tile to restore, with everything that the result depends on.
+
+    ``restored`` and ``frozen`` are what its neighbours have finished, and where. ``free`` are the
+    parts of the window that will be kept. Nothing here refers to the rest of the image, so that a
+    task can be sent to another process.
+    """
+
+    number: int
+    window: Window
+    free: tuple[Window, ...]
+    shape: Shape
+    field: NoiseField
+    local: Local
+    start_sigma: float | None = None
+    restored: Images | None = None
+    frozen: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """What is done with every tile: the same network, sampler and method."""
+
+    denoiser: Denoiser
+    sampler: Sampler
+    moves: Sequence[Step | Jump]
+    #: Makes the guidance of a measurement (DDNM, say).
+    method: Callable[[Measurement, NoiseField], Guidance]
+    #: The noise level below which a guide lets go.
+    guide_until: float = 0.3
+    device: str = "cpu"
+
+    @property
+    def n_steps(self) -> int:
+        """Network evaluations for each tile."""
+        return sum(isinstance(m, Step) for m in self.moves)
+
+    def restore(self, tasks: Sequence[TileTask]) -> TileWork:
+        """Restore tiles of one size together."""
+        walk = sample(
+            self.denoiser,
+            self.sampler,
+            [self.guidance_of(t) for t in tasks],
+            self.moves,
+            x_T=torch.cat([self.start(t, t.window, t.local) for t in tasks]),
+            noise=lambda draw: torch.cat([self.noise(t, t.window, draw) for t in tasks]),
+        )
+        x = torch.empty(0)
+        for move, after in walk:
+            x = after
+            yield len(tasks) * isinstance(move, Step)
+        return [_finished(t, x[i : i + 1]) for i, t in enumerate(tasks)]
+
+    def noise(self, of: LevelSource | TileTask, window: Window, draw: int) -> Tensor:
+        """Return one draw of the noise of a window, with a batch axis."""
+        shape = (of.shape[0], window.height, window.width)
+        return of.field(
+            draw=draw, top=window.top, left=window.left, shape=shape, device=self.device
+        )[None]
+
+    def start(self, of: LevelSource | TileTask, window: Window, local: Local) -> Images:
+        """``x_T = start + σ_T z``  with draw 0 of the noise.
+
+        It is drawn anew for every tile, never taken from a finished one.
+        """
+        sigma = self.moves[0].sigma if of.start_sigma is None else of.start_sigma
+        shape = (1, of.shape[0], window.height, window.width)
+        z = self.noise(of, window, 0) if sigma else torch.zeros(shape, device=self.device)
+        x = sigma * z
+        return x if local.start is None else x + local.start.to(x)
+
+    def guidance(self, local: Local, field: NoiseField) -> Guidance:
+        """Chain what is known about a window: the guide first, then the measurement."""
+        links: list[Guidance] = []
+        if local.guide is not None:
+            links.append(Guide(*local.guide, self.guide_until))
+        if local.measurement is not None:
+            links.append(self.method(local.measurement, field))
+        return links[0] if len(links) == 1 else Chain(links)
+
+    def guidance_of(self, task: TileTask) -> Guidance:
+        """Bind what is known about a tile to what its neighbours have finished."""
+        inner = self.guidance(task.local, task.field)
+        if task.restored is None or task.frozen is None:
+            return inner
+        return Paste(inner, task.restored.to(self.device), task.frozen.to(self.device))
+
+
+def _finished(task: TileTask, x: Images) -> Images:
+    if task.local.finish is None:
+        return x
+    return task.local.finish(x, [part.within(task.window) for part in task.free])

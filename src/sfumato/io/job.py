@@ -36,6 +36,8 @@ _GONE = re.compile(r"\.sfumato-job-[0-9a-f]{16}")
 class Job:
     """The folder of a job, held by this process alone; ``Job.open`` makes it.
 
+    ``folder`` is its place, ``plan`` what it was begun with. Any thread may record.
+
     Example:
         >>> with Job.open(Path("photo.job"), {"settings": {"seed": 3}}) as job:
         ...     job.record("level 0", 7, {"evaluations": 20})
@@ -212,7 +214,8 @@ def _write_line(log: int, end: int, line: bytes) -> None:
 def _lock(folder: Path) -> int:
     """Lock the folder, made if it is missing, until the returned descriptor is closed."""
     for _ in range(100):
-        with suppress(FileNotFoundError), ExitStack() as stack:  # removed by another: once more
+        # Where another process removes the folder just now: once more.
+        with suppress(FileNotFoundError, FileExistsError), ExitStack() as stack:
             _read_plan(folder)  # refuses what is not ours, before anything is made in it
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -237,15 +240,12 @@ def _is_locked(folder: Path, lock: int) -> bool:
 
 def _read_plan(folder: Path) -> dict[str, JSON] | None:
     """Return the plan of the job, or None where none was begun; refuse what is not ours."""
-    if not folder.exists():
-        return None
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if names <= {_PART, _LOCK}:
-        return None
     header = None
-    if _PLAN in names:
-        with suppress(ValueError, RecursionError):
-            header = json.loads((folder / _PLAN).read_bytes())
+    with suppress(NotADirectoryError, ValueError, RecursionError):
+        names = _names(folder)
+        if names <= {_PART, _LOCK}:
+            return None
+        header = json.loads((folder / _PLAN).read_bytes()) if _PLAN in names else None
     if not isinstance(header, dict) or header.get("kind") != _KIND:
         raise JobError(f"{folder} is not a job of sfumato", do="choose a new or an empty folder")
     if header.get("format") != _FORMAT:
@@ -256,6 +256,21 @@ def _read_plan(folder: Path) -> dict[str, JSON] | None:
         )
     plan = header.get("plan")
     return plan if isinstance(plan, dict) else {}
+
+
+def _names(folder: Path) -> set[str]:
+    """Return what is in the folder, if anything; FileNotFoundError if it was removed just now."""
+    if not folder.exists():
+        return set()
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(place) as entries:
+            names = {entry.name for entry in entries}
+        if os.path.samestat(os.fstat(place), folder.stat()):
+            return names
+    finally:
+        os.close(place)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _write_plan(folder: Path, plan: dict[str, JSON]) -> None:

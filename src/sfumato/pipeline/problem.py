@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato.errors import DegradationError, ShapeError
 from sfumato.guidance import Measurement, to_model_units
-from sfumato.operators import Degradation, Grayscale, GrayscaleWithHints, Operator
+from sfumato.operators import Degradation, Grayscale, GrayscaleWithHints, Operator, Window
 from sfumato.pipeline.presets import Task, links, task_of
+from sfumato.tiling import coarsen
 
 
 def rounding_std(bits: int) -> float:
@@ -23,6 +26,37 @@ def rounding_std(bits: int) -> float:
     0.2887
     """
     return 1 / (float(2**bits - 1) * math.sqrt(12))
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where problems come from: a picture in memory, or a file that is read window by window."""
+
+    @property
+    def A(self) -> Operator:
+        """The operator of the whole image."""
+
+    @property
+    def sigma_y(self) -> float:
+        """The measurement's noise, for data in [-1, 1]."""
+
+    @property
+    def task(self) -> Task:
+        """What is asked for."""
+
+    @property
+    def grey(self) -> bool:
+        """Whether a grey picture is repeated in three channels."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether ``A x = y`` is asked for."""
+
+    def at(self, window: Window) -> Problem:
+        """Return the problem of a window of the image, aligned to the operator's cells."""
+
+    def hole_radius(self) -> int:
+        """Return the largest distance of a missing value to a known one, along rows or columns."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +74,86 @@ class Problem:
     grey: bool
     exact: bool
 
-    def residual_rmse(self, u: Tensor) -> float:
-        """Return the RMSE of ``A u − y`` over the values that count, on the [0, 1] scale.
+    @property
+    def A(self) -> Operator:
+        """The operator."""
+        return self.measurement.A
+
+    @property
+    def sigma_y(self) -> float:
+        """The measurement's noise, for data in [-1, 1]."""
+        return self.measurement.sigma_y
+
+    def at(self, window: Window) -> Problem:
+        """Return the problem of a window of the image, aligned to the operator's cells."""
+        if window == Window(0, 0, *self.A.in_shape[1:]):
+            return self
+        weight = self.A.measured(window).of(self.weight)
+        return replace(self, measurement=self.measurement.crop(window), weight=weight)
+
+    def coarser(self, ratio: int) -> Measurement:
+        """Return the measurement of the same problem at a coarser scale, with its place kept."""
+        m = self.measurement
+        if ratio == 1:
+            return m
+        c = coarsen(m, ratio)
+        rows, cols = (a // b for a, b in zip(m.y.shape[-2:], c.y.shape[-2:], strict=True))
+        return replace(
+            c,
+            origin=(m.origin[0] // ratio, m.origin[1] // ratio),
+            y_origin=(m.y_origin[0] // max(1, rows), m.y_origin[1] // max(1, cols)),
+        )
+
+    def residual_squares(self, u: Tensor) -> tuple[float, float]:
+        """Return the sum of the squares of ``A u − y`` on the [0, 1] scale, and of the weights.
 
         ``u`` is (1, channels, height, width) in [0, 1].
         """
         m = self.measurement
         difference = (m.A(2 * u - 1) - m.y) / 2
         w = self.weight.to(difference)
-        total = (w * difference.double() ** 2).sum() / w.expand_as(difference).sum()
-        return float(total.sqrt())
+        squares = (w * difference.double() ** 2).sum()
+        return float(squares), float(w.expand_as(difference).double().sum())
+
+    def residual_rmse(self, u: Tensor) -> float:
+        """Return the RMSE of ``A u − y`` over the values that count (0 where none does)."""
+        squares, weights = self.residual_squares(u)
+        return math.sqrt(squares / weights) if weights else 0.0
+
+    def hole_radius(self) -> int:
+        """Return the largest distance of a missing value to a known one, along rows or columns."""
+        return hole_radius(self.weight.amax(0))
+
+
+def hole_radius(known: Tensor) -> int:
+    """Return how far the farthest missing place (0) is from a known one, in rows or columns.
+
+    >>> hole_radius(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    3
+    """
+    missing = 1 - (known > 0).float()[None, None]
+    radius = 0
+    while bool(missing.any()) and radius < max(known.shape):
+        step = max(1, radius // 4)
+        missing = -F.max_pool2d(-missing, 2 * step + 1, stride=1, padding=step)
+        radius += step
+    return radius
 
 
 def make_problem(
-    y: Tensor, degradation: Degradation, *, bits: int = 8, operator: Operator | None = None
+    y: Tensor,
+    degradation: Degradation,
+    *,
+    bits: int = 8,
+    operator: Operator | None = None,
+    part: bool = False,
 ) -> Problem:
     """Bind ``degradation`` to the measured picture ``y`` (channels, height, width) in [0, 1].
 
     A grey picture where a colour one is expected is repeated in three channels; a colour one where
     a grey one is expected is made grey with the operator's own weights. Operators whose inverse
-    would amplify rounding noise are taken as measured with it.
+    would amplify rounding noise are taken as measured with it. ``part`` says that ``y`` is a part
+    of a measurement, of which nothing may be known.
     """
     A = operator or degradation.operator(
         degradation.source_shape((y.shape[0], y.shape[1], y.shape[2]))
@@ -71,7 +165,7 @@ def make_problem(
     else:
         y = _match_channels(y, A)[None]
     weight = _measured_values(A, y)
-    if not bool(weight.any()):
+    if not part and not bool(weight.any()):
         raise DegradationError(
             f"{A}: every pixel is missing",
             expected="a mask that leaves some pixels known (white marks what is missing)",

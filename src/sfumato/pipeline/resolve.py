@@ -6,18 +6,17 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 import torch.nn.functional as F
-from torch import Tensor
 
 from sfumato._typing import Shape
 from sfumato.diffusion import Guidance, NoiseField, karras
 from sfumato.errors import SettingsError
 from sfumato.guidance import DDNM, DDNMPlus, Measurement, Proximal
-from sfumato.operators import Operator
+from sfumato.operators import Operator, Window
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
-from sfumato.pipeline.problem import Problem
+from sfumato.pipeline.problem import Problem, Source
 from sfumato.pipeline.settings import Method, Objective, Settings
 from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M, Rounds, Sampler
-from sfumato.tiling import Order, Stitch, TilePlan, coarsen, level_ratios
+from sfumato.tiling import Order, Stitch, TilePlan, level_ratios
 from sfumato.zoo import Prior
 
 
@@ -70,9 +69,11 @@ class Resolved:
             return DDNMPlus(measurement)
         return Proximal(measurement, field, final=self.sampler == "rounds")
 
-    def plan(self, shape: Shape, stride: int, problem: Problem | None = None) -> TilePlan:
+    def plan(self, shape: Shape, stride: int, source: Source | None = None) -> TilePlan:
         """Lay the tiles of one level."""
-        known = problem.weight.amax(0) if problem and self.order == "known-first" else None
+        known = None
+        if self.order == "known-first" and isinstance(source, Problem):
+            known = source.weight.amax(0)
         if known is not None and tuple(known.shape) != shape[1:]:
             known = F.interpolate(known[None, None], size=shape[1:], mode="nearest")[0, 0]
         tile = max(self.tile, stride) if self.stitch != "whole" else max(shape[1:])
@@ -81,16 +82,16 @@ class Resolved:
         return TilePlan(shape[1], shape[2], tile, overlap, stride, self.order, known, margin)
 
 
-def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
+def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     """Make every choice that the settings leave open; refuse those that cannot work together."""
-    s, m = settings, problem.measurement
-    objective = s.objective or _objective(problem, s)
-    preset = _preset(problem, objective, s)
+    s, A = settings, source.A
+    objective = s.objective or _objective(source, s)
+    preset = _preset(source, objective, s)
     sampler = s.sampler or preset.sampler
-    tile, overlap = _tile_and_overlap(s, prior, m.A)
+    tile, overlap = _tile_and_overlap(s, prior, A)
     resolved = Resolved(
         objective=objective,
-        method=s.method or _method(problem, sampler),
+        method=s.method or _method(source, sampler),
         sampler=sampler,
         steps=s.steps or preset.steps,
         eta=preset.eta if s.eta is None else s.eta,
@@ -108,17 +109,17 @@ def resolve(settings: Settings, problem: Problem, prior: Prior) -> Resolved:
         seed=s.seed,
         samples=s.samples,
     )
-    stitch = _stitch(settings.stitch, m.A, resolved)
-    resolved = replace(resolved, stitch=stitch, levels=s.levels or _levels(problem, resolved))
-    _check(resolved, problem)
+    stitch = _stitch(settings.stitch, A, resolved)
+    resolved = replace(resolved, stitch=stitch, levels=s.levels or _levels(source, resolved))
+    _check(resolved, source)
     return resolved
 
 
-def _objective(problem: Problem, s: Settings) -> Objective:
+def _objective(source: Source, s: Settings) -> Objective:
     """Take the task's; several samples, or several steps of denoising, ask for samples."""
-    if s.samples > 1 or (problem.task == "denoise" and (s.steps or 1) > 1):
+    if s.samples > 1 or (source.task == "denoise" and (s.steps or 1) > 1):
         return "perception"
-    return DEFAULT_OBJECTIVE[problem.task]
+    return DEFAULT_OBJECTIVE[source.task]
 
 
 #: Overlap of large tiles: no seam shows (benchmarks/seams.py).
@@ -154,16 +155,16 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
     return tile, overlap
 
 
-def _preset(problem: Problem, objective: Objective, s: Settings) -> Preset:
+def _preset(source: Source, objective: Objective, s: Settings) -> Preset:
     """Take the task's preset; a sampler of the other kind brings that kind's noise levels."""
-    preset = PRESETS[problem.task, objective]
-    sigma_y = problem.measurement.sigma_y
+    preset = PRESETS[source.task, objective]
+    sigma_y = source.sigma_y
     if s.sampler and (s.sampler == "rounds") != (preset.sampler == "rounds"):
-        preset = PRESETS[problem.task, "distortion" if s.sampler == "rounds" else "perception"]
+        preset = PRESETS[source.task, "distortion" if s.sampler == "rounds" else "perception"]
     if s.start_noise is not None:
         low = min(preset.sigma_min, 0.2 * s.start_noise)
         preset = replace(preset, sigma_max=2 * s.start_noise, sigma_min=low, known_start=True)
-    elif problem.task == "denoise":
+    elif source.task == "denoise":
         # The measurement is the noisy image itself: the walk begins where its noise is.
         sigma = max(sigma_y, 1e-3)
         low = min(preset.sigma_min, sigma / 10)
@@ -171,23 +172,29 @@ def _preset(problem: Problem, objective: Objective, s: Settings) -> Preset:
     return preset
 
 
-def _method(problem: Problem, sampler: str) -> Method:
-    m = problem.measurement
-    if m.sigma_y == 0:
+def _method(source: Source, sampler: str) -> Method:
+    if source.sigma_y == 0:
         return "ddnm"
-    if sampler == "rounds" and problem.task != "denoise":
+    if sampler == "rounds" and source.task != "denoise":
         return "proximal"
-    return "ddnm+" if m.A.svd() is not None else "proximal"
+    return "ddnm+" if _one_cell(source).A.svd() is not None else "proximal"
+
+
+def _one_cell(source: Source) -> Problem:
+    """Return the problem of the first cell; of the whole image, where there are none."""
+    A, (h, w) = source.A, source.A.in_shape[1:]
+    cell = A.locality.stride if A.locality.tileable else max(h, w)
+    return source.at(Window(0, 0, min(h, cell), min(w, cell)))
 
 
 def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
-    """Choose one tile where the image fits into it, else joint: its seams do not show."""
+    """Choose one tile where the image fits into it, else mask-shift if the operator is local."""
     tileable = A.locality.tileable
     _, h, w = A.in_shape
     if asked == "auto":
         if max(h, w) <= r.tile:
             return "whole"
-        return "joint"
+        return "mask-shift" if tileable and r.tile >= A.locality.stride else "joint"
     if asked in ("mask-shift", "independent") and not tileable:
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",
@@ -205,64 +212,61 @@ _HOLE = 24
 _FACTOR = 4
 
 
-def _levels(problem: Problem, r: Resolved) -> int:
+def _levels(source: Source, r: Resolved) -> int:
     """Choose enough levels for the largest hole, the factor, or one tile's global sense."""
-    m = problem.measurement
     wanted = 1.0
-    if problem.task == "inpaint":
-        wanted = _hole_radius(problem.weight) * m.A.ratio / _HOLE
-    elif problem.task == "upscale":
-        wanted = m.A.ratio / _FACTOR
+    if source.task == "inpaint":
+        wanted = source.hole_radius() * source.A.ratio / _HOLE
+    elif source.task == "upscale":
+        wanted = source.A.ratio / _FACTOR
     levels = 1 + max(0, math.ceil(math.log2(max(wanted, 1))))
-    while levels > 1 and not _can_coarsen(m, 2 ** (levels - 1)):
+    while levels > 1 and not _can_coarsen(source, 2 ** (levels - 1)):
         levels -= 1
     return levels
 
 
-def _hole_radius(weight: Tensor) -> int:
-    """Return the largest distance, in rows or columns, from a missing value to a known one."""
-    missing = 1 - weight.amax(0)[None, None]
-    radius = 0
-    while bool(missing.any()) and radius < max(weight.shape):
-        step = max(1, radius // 4)
-        missing = -F.max_pool2d(-missing, 2 * step + 1, stride=1, padding=step)
-        radius += step
-    return radius
-
-
-def _can_coarsen(m: Measurement, ratio: int) -> bool:
+def _can_coarsen(source: Source, ratio: int) -> bool:
+    """Try it, on one window where the operator is local."""
+    A, (h, w) = source.A, source.A.in_shape[1:]
+    if min(h, w) // ratio < 16:
+        return False
+    cell = math.lcm(A.locality.stride, ratio) if A.locality.tileable else max(h, w)
+    window = Window(0, 0, min(h, cell), min(w, cell))
+    whole_cells = [n % ratio == 0 or (n - n % ratio) % A.locality.stride == 0 for n in (h, w)]
+    if not (all(whole_cells) if A.locality.tileable else h % ratio == w % ratio == 0):
+        return False
     try:
-        coarsen(m, ratio)
+        source.at(window).coarser(ratio)
     except SettingsError:
         return False
-    return min(m.A.in_shape[1:]) // ratio >= 16
+    return True
 
 
-def _check(r: Resolved, problem: Problem) -> None:
-    m = problem.measurement
+def _check(r: Resolved, source: Source) -> None:
+    A = source.A
     if r.sampler == "rounds" and r.time_travel[1] > 1:
         raise SettingsError(
             "time travel with sampler rounds, which puts no noise back",
             expected="ddim, ddpm or dpm-solver++",
             do="use --objective perception",
         )
-    if problem.task == "denoise" and (r.levels > 1 or (r.sampler == "rounds" and r.steps > 1)):
+    if source.task == "denoise" and (r.levels > 1 or (r.sampler == "rounds" and r.steps > 1)):
         raise SettingsError(
             f"denoising in {r.levels} levels and {r.steps} rounds",
             expected="one level and, for --objective distortion, one round",
             do="leave out --levels and --steps, or use --objective perception",
         )
-    if r.method == "ddnm" and m.sigma_y > 0 and not problem.exact:
+    if r.method == "ddnm" and source.sigma_y > 0 and not source.exact:
         raise SettingsError(
             "method ddnm with measurement noise",
             expected="ddnm+ or proximal",
             do="leave out --method",
         )
-    if r.method != "ddnm" and m.sigma_y == 0:
+    if r.method != "ddnm" and source.sigma_y == 0:
         raise SettingsError(
             f"method {r.method} without measurement noise", expected="ddnm, or a noise level"
         )
-    one_round = r.sampler == "rounds" and r.steps == 1 and problem.task == "denoise"
+    one_round = r.sampler == "rounds" and r.steps == 1 and source.task == "denoise"
     if r.method == "ddnm+" and r.sampler in ("rounds", "dpm-solver++") and not one_round:
         raise SettingsError(
             f"measurement noise (method ddnm+) with sampler {r.sampler}",
@@ -272,11 +276,11 @@ def _check(r: Resolved, problem: Problem) -> None:
         raise SettingsError(
             "method proximal with sampler dpm-solver++", expected="ddim, ddpm or rounds"
         )
-    largest = 4 * m.A.locality.stride
-    if r.stitch in ("mask-shift", "independent") and m.A.locality.stride > r.tile > 0:
+    largest = 4 * A.locality.stride
+    if r.stitch in ("mask-shift", "independent") and A.locality.stride > r.tile > 0:
         raise SettingsError(
-            f"tiles of {r.tile} pixels for {m.A}",
-            expected=f"at least one cell of {m.A.locality.stride}",
+            f"tiles of {r.tile} pixels for {A}",
+            expected=f"at least one cell of {A.locality.stride}",
             do=f"use --tile {largest} or --stitch joint",
         )
     level_ratios(r.levels)

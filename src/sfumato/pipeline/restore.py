@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, NoiseField
 from sfumato.errors import ShapeError
-from sfumato.guidance import Measurement
 from sfumato.metrics import SeamReport, seam_report
-from sfumato.operators import Degradation, as_degradation
-from sfumato.pipeline.augment import (
-    AlternatingOrientation,
-    OrientationEnsemble,
-    Unclipped,
-    clipped,
-)
-from sfumato.pipeline.finish import quantise, settle
-from sfumato.pipeline.problem import Problem, make_problem
+from sfumato.operators import Degradation, Window, as_degradation
+from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble, Unclipped
+from sfumato.pipeline.canvas import ArrayStore, GridCanvas
+from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
+from sfumato.pipeline.problem import Source, make_problem
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
-from sfumato.pipeline.start import start_image
 from sfumato.samplers import walk
-from sfumato.tiling import Engine, Level, Restorer, TilePlan, coarsen, level_ratios
+from sfumato.tiling import Canvas, Engine, Progress, Restorer, TilePlan, level_ratios
 from sfumato.zoo import Prior, load_prior
 
 
@@ -128,19 +120,21 @@ def stream(
     prior = prior or load_prior()
     problem = make_problem(image.float(), as_degradation(degradation), bits=bits)
     resolved = resolve(settings or Settings(), problem, prior)
-    run = Run(problem, resolved, prior, None if start is None else 2 * start[None] - 1)
-    yield Started(
-        problem.task,
-        resolved.as_dict(),
-        len(run.plans[-1].tiles),
-        len(run.plans[-1].waves),
-        run.total,
-    )
+    given = None if start is None else 2 * start[None] - 1
+    device = str(image.device)
+    run = Run(problem, resolved, prior, bits=out_bits or bits, given=given, device=device)
+    yield run.started()
     samples = []
     for k in range(resolved.samples):
         x = yield from run.sample(k)
-        samples.append(_to_picture(settle(x, problem), problem, out_bits or bits))
-    report = run.report(samples[0], degradation, time.perf_counter() - t_0)
+        u = (x[0] + 1) / 2
+        samples.append(u[:1] if problem.grey else u)
+    report = run.report(
+        degradation,
+        consistency=255 * problem.residual_rmse(samples[0][None].expand(1, *problem.A.in_shape)),
+        seam=seam_report(samples[0], run.plans[-1].borders(), max(1, problem.A.ratio)),
+        seconds=time.perf_counter() - t_0,
+    )
     if len(samples) == 1:
         return Result(samples[0], report, tuple(samples))
     stack = torch.stack(samples)
@@ -156,30 +150,31 @@ def _check_image(image: Tensor) -> None:
         )
 
 
-def _to_picture(x: Images, problem: Problem, bits: int) -> Tensor:
-    u = (x[0] + 1) / 2
-    return quantise(u.mean(0, keepdim=True) if problem.grey else u, bits)
-
-
 class Run:
     """One problem with its levels, plans and engine."""
 
     def __init__(
-        self, problem: Problem, r: Resolved, prior: Prior, start: Images | None = None
+        self,
+        source: Source,
+        r: Resolved,
+        prior: Prior,
+        *,
+        bits: int,
+        given: Images | None = None,
+        device: str | None = None,
     ) -> None:
-        self.problem = problem
-        self.start = start
+        self.source = source
         self.r = r
         self.prior = prior
+        self.bits = bits
+        self.given = given
         self.ratios = level_ratios(r.levels)
-        m = problem.measurement
-        self.measurements = [m if k == 1 else coarsen(m, k) for k in self.ratios]
         self.plans = [self._plan(i) for i in range(r.levels)]
-        sampler = r.sampler_object()
         length, repeats = r.time_travel
+        sampler = r.sampler_object()
         moves = walk(sampler, r.sigmas(), travel_length=length, travel_repeats=repeats)
         denoiser = self._denoiser()
-        restorer = Restorer(denoiser, sampler, moves, r.guidance, device=str(m.y.device))
+        restorer = Restorer(denoiser, sampler, moves, r.guidance, device=device or "cpu")
         self.engine = Engine(restorer, r.batch)
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
@@ -191,89 +186,91 @@ class Run:
             return denoiser
         if r.steps > 1:
             return AlternatingOrientation(denoiser, r.sigmas())
-        if self.problem.task == "denoise" and bool(clipped(self.problem.measurement.y).any()):
-            return Unclipped(denoiser, grey=self.problem.grey)
+        if self.source.task == "denoise":
+            return Unclipped(denoiser, grey=self.source.grey)
         return OrientationEnsemble(denoiser)
+
+    def level(self, i: int, sample: int, guide: Canvas | None = None) -> RestoredLevel:
+        """Return level ``i``, coarsest first."""
+        field = NoiseField(self.r.seed, sample=sample, level=i)
+        return RestoredLevel(
+            self.source, self.ratios[i], self.r, field, self.bits, guide, self.given
+        )
 
     def _plan(self, i: int) -> TilePlan:
         """Lay tiles on the cells of the operator and, but for the coarsest, of the guide."""
-        A = self.measurements[i].A
-        stride = A.locality.stride if A.locality.tileable else 1
+        level = self.level(i, 0)
+        locality = level.operator().locality
+        stride = locality.stride if locality.tileable else 1
         if i > 0:
             stride = stride * 2 if stride % 2 else stride
-        whole = self.problem if i == len(self.ratios) - 1 else None
-        return self.r.plan(A.in_shape, stride, whole)
+        last = i == len(self.ratios) - 1
+        return self.r.plan(level.shape, stride, self.source if last else None)
+
+    def canvas(self, i: int) -> GridCanvas:
+        """Return an empty canvas in memory for level ``i``."""
+        channels, height, width = self.level(i, 0).shape
+        return GridCanvas(ArrayStore(height, width, channels, self.bits_of(i)), self.bits_of(i))
+
+    def bits_of(self, i: int) -> int:
+        """Return the bits of level ``i``'s canvas."""
+        return self.bits if i == len(self.plans) - 1 else COARSE_BITS
+
+    def started(self) -> Started:
+        """Return the first event."""
+        plan = self.plans[-1]
+        settings = self.r.as_dict()
+        return Started(self.source.task, settings, len(plan.tiles), len(plan.waves), self.total)
+
+    def stage(self, i: int, sample: int) -> str:
+        """Name a level for those who wait."""
+        if self.r.samples > 1:
+            return f"sample {sample + 1}, level {i + 1}"
+        return f"level {i + 1} of {len(self.plans)}"
 
     def sample(self, k: int) -> Generator[Advanced, None, Images]:
-        """Restore one sample through all levels, coarsest first."""
-        before = k * self.total // self.r.samples
-        guide: Images | None = None
-        x = torch.empty(0)
-        for i, (m, plan) in enumerate(zip(self.measurements, self.plans, strict=True)):
-            level = Level(
-                shape=m.A.in_shape,
-                field=NoiseField(self.r.seed, sample=k, level=i),
-                measurement=m,
-                start=self._start(m, self.ratios[i], k),
-                start_sigma=self._start_sigma(m),
-                guide=None if guide is None else (guide, 2),
-            )
-            stage = (
-                f"sample {k + 1}, level {i + 1}"
-                if self.r.samples > 1
-                else f"level {i + 1} of {len(self.plans)}"
-            )
-            done = before
-            restoration = self.engine.restore(level, plan, self.r.stitch)
-            while True:
-                try:
-                    progress = next(restoration)
-                except StopIteration as stop:
-                    x = stop.value
-                    break
-                done = before + progress.done
-                yield Advanced(done, self.total, stage)
-            before += self.engine.n_steps * len(plan.tiles)
-            guide = x
-        return x
+        """Restore one sample in memory through all levels, coarsest first."""
+        done = k * self.total // self.r.samples
+        guide: Canvas | None = None
+        canvas = self.canvas(0)
+        for i, plan in enumerate(self.plans):
+            level, canvas = self.level(i, k, guide), self.canvas(i)
+            if self.r.stitch in ("joint", "whole"):
+                work = self._together(level, plan, canvas)
+            else:
+                paste = self.r.stitch == "mask-shift"
+                work = self.engine.tile_by_tile(level, plan, canvas, paste=paste)
+            for progress in work:
+                yield Advanced(done + progress.done, self.total, self.stage(i, k))
+            done += self.engine.n_steps * len(plan.tiles)
+            guide = canvas
+        return canvas.read(Window(0, 0, *self.source.A.in_shape[1:]))
 
-    def _start(self, m: Measurement, ratio: int, sample: int) -> Images | None:
-        if self.start is not None:
-            _, h, w = m.A.in_shape
-            return F.avg_pool2d(self.start, ratio)[..., :h, :w]
-        if self.problem.task == "denoise":
-            return m.y + self._colour_noise(m, sample) if self.problem.grey else m.y
-        return start_image(m) if self.r.known_start else None
+    def _together(
+        self, level: RestoredLevel, plan: TilePlan, canvas: GridCanvas
+    ) -> Generator[Progress, None, None]:
+        """Restore a level with all tiles together, and put it on its canvas."""
+        whole = Window(0, 0, *level.shape[1:])
+        x = yield from self.engine.all_together(level, plan)
+        finish = level.at(whole).finish
+        canvas.write(whole, x if finish is None else finish(x, [whole]))
 
-    def _colour_noise(self, m: Measurement, sample: int) -> Images:
-        """Noise that a grey picture in three channels lacks: across (1, 1, 1), as along it."""
-        field = NoiseField(self.r.seed, sample=sample, level=254)
-        z = field(draw=0, top=0, left=0, shape=m.A.in_shape, device=m.y.device)[None]
-        return m.sigma_y * (z - z.mean(1, keepdim=True))
-
-    def _start_sigma(self, m: Measurement) -> float:
-        """Noise to put on the start: none for rounds; a noisy image to be denoised has its own."""
-        if self.r.sampler == "rounds":
-            return 0.0
-        if self.problem.task == "denoise" and self.start is None:
-            return math.sqrt(max(0.0, self.r.sigma_max**2 - m.sigma_y**2))
-        return self.r.sigma_max
-
-    def report(self, image: Tensor, degradation: str | Degradation, seconds: float) -> Report:
-        """Measure the result and write down what was done."""
+    def report(
+        self,
+        degradation: str | Degradation,
+        *,
+        consistency: float,
+        seam: SeamReport,
+        seconds: float,
+    ) -> Report:
+        """Write down what was done and measured."""
         plan = self.plans[-1]
-        seam = seam_report(image, plan.borders(), max(1, self.problem.measurement.A.ratio))
-        u = (
-            image[None]
-            if image.shape[0] == self.problem.measurement.A.in_shape[0]
-            else image[None].expand(1, 3, -1, -1)
-        )
         return Report(
-            task=self.problem.task,
+            task=self.source.task,
             degradation=str(degradation),
-            consistency_rmse_255=255 * self.problem.residual_rmse(u),
+            consistency_rmse_255=consistency,
             seam_score=seam.score,
-            seam_band=_band(seam),
+            seam_band=None if seam.low is None or seam.high is None else (seam.low, seam.high),
             tiles=len(plan.tiles),
             waves=len(plan.waves) if self.r.stitch == "mask-shift" else 1,
             network_evaluations=self.total * self.per_tile // self.engine.n_steps,
@@ -283,13 +280,9 @@ class Run:
                 for p, k in zip(self.plans, self.ratios, strict=True)
             ],
             seconds=round(seconds, 2),
-            width=int(image.shape[2]),
-            height=int(image.shape[1]),
+            width=plan.width,
+            height=plan.height,
             settings=self.r.as_dict() | {"precision": self.prior.precision},
             model=self.prior.name,
             model_digest=self.prior.digest,
         )
-
-
-def _band(seam: SeamReport) -> tuple[float, float] | None:
-    return None if seam.low is None or seam.high is None else (seam.low, seam.high)

@@ -36,7 +36,7 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """This process works, on one batch after the other."""
+    """Work in this process, on one batch after the other."""
 
     def __init__(self) -> None:
         self._restorer: Restorer | None = None

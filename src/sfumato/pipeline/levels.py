@@ -1,0 +1,152 @@
+"""The levels of a restoration, as the engine asks for them: window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sfumato._typing import Images, Shape
+from sfumato.diffusion import NoiseField
+from sfumato.errors import SettingsError
+from sfumato.guidance import Measurement
+from sfumato.operators import GrayscaleWithHints, Operator, Window
+from sfumato.pipeline.finish import quantise, settle
+from sfumato.pipeline.problem import Problem, Source
+from sfumato.pipeline.resolve import Resolved
+from sfumato.pipeline.start import start_image
+from sfumato.tiling import Canvas, Local, coarser
+
+#: Bits of a coarse level's canvas: nothing of it reaches the result but as a guide.
+COARSE_BITS = 16
+#: A start is computed with so many of the operator's cells around it.
+_CONTEXT = 2
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """Makes a window of the last level final: it agrees with the measurement, on the grid.
+
+    A picture in one channel has three equal ones here.
+    """
+
+    problem: Problem
+    bits: int
+
+    def __call__(self, x: Images, parts: Sequence[Window]) -> Images:
+        """Settle the parts that will be kept."""
+        x = x.clone()
+        for part in _joined(parts):
+            settled = settle(part.of(x), self.problem.at(part))
+            if self.problem.grey:
+                settled = settled.mean(1, keepdim=True).expand_as(settled)
+            part.of(x).copy_(2 * quantise((settled + 1) / 2, self.bits) - 1)
+        return x
+
+
+def _joined(parts: Sequence[Window]) -> Sequence[Window]:
+    """Return the rectangle that the parts fill, if they fill one."""
+    top, left = min(p.top for p in parts), min(p.left for p in parts)
+    height = max(p.top + p.height for p in parts) - top
+    width = max(p.left + p.width for p in parts) - left
+    filled = sum(p.height * p.width for p in parts) == height * width
+    return [Window(top, left, height, width)] if filled else parts
+
+
+@dataclass(frozen=True)
+class RestoredLevel:
+    """One level of a problem, coarser by ``ratio``; see ``LevelSource``.
+
+    ``guide`` is the canvas of the next coarser level, ``given`` an image to begin from (1,
+    channels, height, width of the whole image). ``bits`` are the result's.
+    """
+
+    source: Source
+    ratio: int
+    r: Resolved
+    field: NoiseField
+    bits: int
+    guide: Canvas | None = None
+    given: Images | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of this level."""
+        c, h, w = self.source.A.in_shape
+        return c, h // self.ratio, w // self.ratio
+
+    @property
+    def start_sigma(self) -> float:
+        """Noise to put on the start: none for rounds; a noisy image to be denoised has its own."""
+        if self.r.sampler == "rounds":
+            return 0.0
+        if self.source.task == "denoise" and self.given is None:
+            return max(0.0, self.r.sigma_max**2 - self.source.sigma_y**2) ** 0.5
+        return self.r.sigma_max
+
+    def operator(self) -> Operator:
+        """Return an operator with the locality of this level's."""
+        A = self.source.A
+        if self.ratio == 1:
+            return A
+        h, w = (n * self.ratio for n in self.shape[1:])
+        if min(h, w) == 0:
+            raise SettingsError(
+                f"a level coarser by {self.ratio} of an image of {A.in_shape[2]} x "
+                f"{A.in_shape[1]} pixels",
+                expected="at least one pixel there",
+                do="use fewer --levels",
+            )
+        cell = A.locality.stride * self.ratio if A.locality.tileable else max(h, w)
+        return self.problem(Window(0, 0, min(h, cell), min(w, cell))).coarser(self.ratio).A
+
+    def problem(self, window: Window) -> Problem:
+        """Return the problem of a window of the full image."""
+        return self.source.at(window)
+
+    def measurement(self, window: Window) -> Measurement:
+        """Return what was measured of a window of this level."""
+        k = self.ratio
+        fine = Window(window.top * k, window.left * k, window.height * k, window.width * k)
+        return self.problem(fine).coarser(k)
+
+    def at(self, window: Window) -> Local:
+        """Return what is known about a window."""
+        problem = self.problem(window) if self.ratio == 1 else None
+        m = problem.measurement if problem else self.measurement(window)
+        guide = None if self.guide is None else (self.guide.read(coarser(window, 2)), 2)
+        finish = Finisher(problem, self.bits) if problem else None
+        return Local(m, self._start(window, m), guide, finish)
+
+    def _start(self, window: Window, m: Measurement) -> Images | None:
+        if self.given is not None:
+            k = self.ratio
+            fine = Window(window.top * k, window.left * k, window.height * k, window.width * k)
+            return torch.nn.functional.avg_pool2d(fine.of(self.given), k)
+        if self.source.task == "denoise":
+            return m.y + self._colour_noise(window, m) if self.source.grey else m.y
+        if not self.r.known_start:
+            return None
+        whole = Window(0, 0, *self.shape[1:])
+        if window == whole or not m.A.locality.tileable:
+            return start_image(m)
+        if isinstance(m.A, GrayscaleWithHints):
+            return window.of(start_image(self.measurement(whole)))
+        around = _grown(window, _CONTEXT * m.A.locality.stride, whole)
+        return window.within(around).of(start_image(self.measurement(around)))
+
+    def _colour_noise(self, window: Window, m: Measurement) -> Images:
+        """Noise that a grey picture in three channels lacks: across (1, 1, 1), as along it."""
+        field = replace(self.field, level=254)
+        shape = (self.shape[0], window.height, window.width)
+        z = field(draw=0, top=window.top, left=window.left, shape=shape, device=m.y.device)[None]
+        return m.sigma_y * (z - z.mean(1, keepdim=True))
+
+
+def _grown(window: Window, by: int, whole: Window) -> Window:
+    """Return a window with ``by`` more pixels on each side, as far as the image goes."""
+    top, left = max(0, window.top - by), max(0, window.left - by)
+    bottom = min(whole.height, window.top + window.height + by)
+    right = min(whole.width, window.left + window.width + by)
+    return Window(top, left, bottom - top, right - left)

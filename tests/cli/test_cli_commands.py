@@ -246,7 +246,8 @@ def test_interrupted_from_outside(tmp_path, small, prior):
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert err == "sfumato: interrupted; what was not finished was not written\n"
+    said = "interrupted; where there is OUTPUT.job, the same command goes on from there"
+    assert err == f"sfumato: {said}\n"
     assert [p.name for p in tmp_path.iterdir()] == ["small.png"]
 
 

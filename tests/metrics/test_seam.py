@@ -73,9 +73,9 @@ def test_is_the_definition_for_any_borders(borders, seed):
     assert seam_score(image, borders) == pytest.approx(score_by_loops(image, borders))
 
 
-def test_long_borders_are_summed_in_strips():
-    image = noise(1, 16, 700)
-    borders = [Border("row", 8, 3, 699)]
+def test_large_pictures_are_summed_in_blocks():
+    image = noise(2, 40, 8000)
+    borders = [Border("row", 8, 3, 7999), Border("column", 4000, 5, 33)]
     assert seam_score(image, borders) == pytest.approx(score_by_loops(image, borders))
 
 

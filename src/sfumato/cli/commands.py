@@ -80,6 +80,8 @@ def _job(shared: Shared, degradation_of: Degradations) -> Job:
         report=shared.report,
         limit_pixels=shared.limit_pixels,
         device=shared.device,
+        keep_job=shared.keep_job,
+        restart=shared.restart,
     )
 
 

@@ -198,6 +198,16 @@ class Shared:
         typer.Option(help="JSON report [OUTPUT.json beside it].", rich_help_panel=_FILES),
     ] = None
     limit_pixels: LimitOption = None
+    keep_job: Annotated[
+        bool,
+        typer.Option("--keep-job", help="Keep OUTPUT.job at the end.", rich_help_panel=_FILES),
+    ] = False
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Begin anew what OUTPUT.job holds.", rich_help_panel=_FILES
+        ),
+    ] = False
 
     def settings(self) -> Settings:
         """Return the pipeline's settings; raises SettingsError."""

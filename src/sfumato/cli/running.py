@@ -54,7 +54,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             fail(plain(error))
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
-            fail("interrupted; what was not finished was not written")
+            fail("interrupted; where there is OUTPUT.job, the same command goes on from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return inner

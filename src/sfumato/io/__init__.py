@@ -1,5 +1,6 @@
-"""Images in and out, whole and unaltered; checkpoints."""
+"""Images in and out, whole or by windows, and unaltered; checkpoints."""
 
+from sfumato.io.canvas import Canvas
 from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
 from sfumato.io.images import (
     LIMIT_PIXELS,
@@ -13,19 +14,26 @@ from sfumato.io.images import (
     read_picture,
     write_picture,
 )
+from sfumato.io.masters import check_master, write_master
+from sfumato.io.windows import PictureWindows, open_windows
 
 __all__ = [
     "LIMIT_PIXELS",
+    "Canvas",
     "Picture",
+    "PictureWindows",
     "atomic_path",
+    "check_master",
     "check_output",
     "digest",
     "find_pictures",
     "load_checkpoint",
     "load_state",
+    "open_windows",
     "read_mask",
     "read_measurement",
     "read_picture",
     "save_checkpoint",
+    "write_master",
     "write_picture",
 ]

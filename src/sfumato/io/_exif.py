@@ -5,12 +5,17 @@ those of the picture. Reference: CIPA DC-008 (EXIF 2.32), section 4.6; TIFF 6.0,
 """
 
 import mmap
+import os
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.io._formats import damaged
 
@@ -23,6 +28,14 @@ _POINTERS = (0x8769, 0x8825, 0xA005)
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, 0x8769, 0x8825)
 #: PixelXDimension and PixelYDimension: a restored picture may have others, and TIFF has its own.
 _DIMENSIONS = (0xA002, 0xA003)
+#: Offsets and sizes of strips, and of tiles.
+_PLACES = ((0x0111, 0x0117), (0x0144, 0x0145))
+_XMP, _ICC = 0x02BC, 0x8773
+#: Whole numbers, by TIFF's number of the type.
+_WHOLE = {3: "<u2", 4: "<u4", 16: "<u8"}
+#: Type of a pointer to a directory, by its bytes: LONG, and BigTIFF's LONG8, which more programs
+#: know than IFD8.
+_POINTER_KINDS = {4: 4, 8: 16}
 #: Bytes of a value, and of the unit whose bytes are swapped, by TIFF's number of the type.
 #: 16 to 18 are BigTIFF's.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -70,6 +83,7 @@ _LAYOUTS = {
     b"II+\0": _Layout("<", "Q", "Q"),
     b"MM\0+": _Layout(">", "Q", "Q"),
 }
+_LITTLE = (b"II*\0", b"II+\0")
 
 
 @dataclass(frozen=True)
@@ -162,24 +176,94 @@ def read_tiff_exif(path: Path) -> bytes | None:
 
 
 def add_exif_to_tiff(tiff: bytes, blob: bytes) -> bytes:
-    """Return the TIFF file with the block's descriptive tags added.
+    """Return the TIFF file with the block's descriptive tags.
 
     A new directory, with all the tags, is put at the end; the old one stays behind unused. Files
-    that are not classic little-endian TIFF (those above 4 GB) are returned as they are.
+    that are not little-endian are returned as they are.
     """
     tags = _descriptive(_read_block(blob))
-    if not tiff.startswith(b"II*\0") or not tags:
+    if not tiff.startswith(_LITTLE) or not tags:
         return tiff
-    layout = _LAYOUTS[tiff[:4]]
-    start = layout.read_offset(tiff, 4)
-    own: _Directory = {
-        e.tag: _Value(e.kind, tiff[e.position : e.position + e.size])
-        for e in _entries(tiff, start, layout)
-    }
+    position, pointer, directory = _new_directory(tiff, tags)
+    start = position + len(pointer)
     end = len(tiff) + len(tiff) % 2
-    return b"".join(
-        [tiff[:4], struct.pack("<I", end), tiff[8:].ljust(end - 8, b"\0"), _pack(tags | own, end)]
-    )
+    return b"".join([tiff[:position], pointer, tiff[start:].ljust(end - start, b"\0"), directory])
+
+
+def describe_tiff(
+    path: Path,
+    *,
+    icc: bytes | None,
+    exif: bytes | None,
+    xmp: bytes | None,
+    resolution: tuple[float, float],
+) -> None:
+    """Let a little-endian TIFF file, of any size, tell this of its picture, and nothing else.
+
+    As in `add_exif_to_tiff`, but in the file; not atomic.
+
+    Raises:
+        OSError: no room.
+    """
+    tags = _descriptive(_read_block(exif))
+    tags |= {_X_RESOLUTION: _rational(resolution[0]), _Y_RESOLUTION: _rational(resolution[1])}
+    tags[_UNIT] = _Value(3, struct.pack("<H", 2))
+    tags |= {_XMP: _Value(1, xmp)} if xmp else {}
+    tags |= {_ICC: _Value(7, icc)} if icc else {}
+    with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            position, pointer, directory = _new_directory(data, tags, (_XMP, _ICC))
+        end = file.seek(0, os.SEEK_END)
+        file.write(bytes(end % 2) + directory)
+        file.flush()
+        file.seek(position)
+        file.write(pointer)
+
+
+def _rational(number: float) -> "_Value":
+    ratio = Fraction(number).limit_denominator(1_000_000)
+    return _Value(5, struct.pack("<II", ratio.numerator, ratio.denominator))
+
+
+def check_tiles(path: Path) -> None:
+    """Check that all strips or tiles that a TIFF file lists lie in it.
+
+    Raises:
+        ImageError: one does not.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        layout = _LAYOUTS[data[:4]]
+        tags = _read_directory(data, layout.read_offset(data, layout.n_inline), layout)
+        for offsets, sizes in _PLACES:
+            starts, lengths = _numbers(tags.get(offsets)), _numbers(tags.get(sizes))
+            n_tiles = min(len(starts), len(lengths))
+            if bool((starts[:n_tiles] + lengths[:n_tiles] > len(data)).any()):
+                raise damaged(path, "its last tiles are missing")
+
+
+def _numbers(value: "_Value | _Directory | None") -> NDArray[np.uint64]:
+    """Return whole numbers; none for a tag that is missing or holds others."""
+    if not isinstance(value, _Value) or value.kind not in _WHOLE:
+        return np.zeros(0, np.uint64)
+    return np.frombuffer(value.data, _WHOLE[value.kind]).astype(np.uint64)
+
+
+def _new_directory(
+    data: _Bytes, tags: _Directory, dropped: tuple[int, ...] = ()
+) -> tuple[int, bytes, bytes]:
+    """Return where the file points to its directory, the new pointer, and what it points to.
+
+    The new directory is to lie at the file's end, after a byte of padding where that is odd.
+    """
+    layout = _LAYOUTS[data[:4]]
+    # The picture's own come last: without them, a file that is cut cannot be decoded.
+    every = tags | {
+        e.tag: _Value(e.kind, data[e.position : e.position + e.size])
+        for e in _entries(data, layout.read_offset(data, layout.n_inline), layout)
+        if e.tag not in (*_DESCRIPTIVE, *dropped, *tags)
+    }
+    end = len(data) + len(data) % 2
+    return layout.n_inline, struct.pack("<" + layout.offset, end), _pack(every, end, layout)
 
 
 def _descriptive(tags: _Directory) -> _Directory:
@@ -252,24 +336,26 @@ def _little(raw: bytes, kind: int, order: str) -> bytes:
     return b"".join(raw[i : i + unit][::-1] for i in range(0, len(raw), unit))
 
 
-def _pack(tags: _Directory, start: int) -> bytes:
+def _pack(tags: _Directory, start: int, layout: _Layout = _LAYOUTS[b"II*\0"]) -> bytes:
     """Return a little-endian directory that is to lie at the (even) offset ``start``.
 
     Directories inside it come before its other values, so that any cut takes one of its own.
     """
     lines, values = {}, bytearray()
-    first = start + 2 + 12 * len(tags) + 4
+    line = "<HH" + layout.offset
+    n_inline = layout.n_inline
+    first = layout.first_line(start) + layout.n_line * len(tags) + n_inline
     for tag, value in sorted(tags.items(), key=lambda item: not isinstance(item[1], dict)):
-        where = struct.pack("<I", first + len(values))
+        where = struct.pack("<" + layout.offset, first + len(values))
         if isinstance(value, dict):
-            lines[tag] = struct.pack("<HHI", tag, 4, 1) + where
-            values += _pack(value, first + len(values))
+            lines[tag] = struct.pack(line, tag, _POINTER_KINDS[n_inline], 1) + where
+            values += _pack(value, first + len(values), layout)
             continue
-        if len(value.data) <= 4:
-            where = value.data.ljust(4, b"\0")
+        if len(value.data) <= n_inline:
+            where = value.data.ljust(n_inline, b"\0")
         else:
             values += value.data + bytes(len(value.data) % 2)
         n_values = len(value.data) // _SIZES[value.kind]
-        lines[tag] = struct.pack("<HHI", tag, value.kind, n_values) + where
+        lines[tag] = struct.pack(line, tag, value.kind, n_values) + where
     table = b"".join(lines[tag] for tag in sorted(lines))
-    return struct.pack("<H", len(lines)) + table + bytes(4) + bytes(values)
+    return struct.pack("<" + layout.count, len(lines)) + table + bytes(n_inline) + bytes(values)

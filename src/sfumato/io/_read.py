@@ -1,11 +1,13 @@
 """Reading pictures and measurements, whole or not at all."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.errors import ImageError
@@ -54,36 +56,20 @@ def read_picture(path: str | Path, *, limit_pixels: int = LIMIT_PIXELS) -> Pictu
         >>> read_picture("photo.png").pixels.shape
         torch.Size([3, 480, 640])
     """
-    path = Path(path)
-    kind = sniff(path)
-    image = _open(path, kind)
-    _check_size(path, image.width, image.height, limit_pixels)
-    _check_single(path, kind, image)
-    image, notes = _to_light(path, image)
-    n_channels = _count_channels(path, image)
-    bits = _BITS[image.format]
-    planes = _decode(path, image).div_(2**bits - 1)
-
-    stored_exif = _stored_exif(path, kind, image)
-    exif = clean_exif(stored_exif)
-    if stored_exif and not exif:
-        notes.append("The EXIF block is damaged and was left out.")
-    icc = _blob(image, "icc-profile-data")
-    if icc and not icc_fits(icc, n_channels):
-        icc = None
-        notes.append("The colour profile belongs to another kind of picture and was left out.")
-    orientation = _orientation(image, stored_exif)
-    planes = _upright(planes, orientation)
+    header = read_header(Path(path), limit_pixels=limit_pixels)
+    n_channels = header.n_channels
+    values = decode(header.path, header.image).div_(2**header.bits - 1)
+    planes = upright(values, header.orientation)
     return Picture(
         pixels=planes[:n_channels].contiguous(),
-        alpha=planes[n_channels:].contiguous() if len(planes) > n_channels else None,
-        bits=bits,
-        icc=icc,
-        exif=exif,
-        xmp=clean_xmp(_blob(image, "xmp-data")),
-        resolution=_resolution(image, exif, swapped=orientation >= 5),
-        format=kind,
-        notes=tuple(notes),
+        alpha=planes[n_channels:].contiguous() if header.has_alpha else None,
+        bits=header.bits,
+        icc=header.icc,
+        exif=header.exif,
+        xmp=header.xmp,
+        resolution=header.resolution,
+        format=header.kind,
+        notes=header.notes,
     )
 
 
@@ -108,7 +94,9 @@ def read_measurement(
     """
     path = Path(path)
     if read_head(path).startswith(NUMPY):
-        return _check_finite(path, _read_array(path, limit_pixels))
+        array = map_array(path)
+        _check_size(path, array.shape[2], array.shape[1], limit_pixels)
+        return check_finite(path, as_float(array))
     kind = sniff(path)
     image = _open(path, kind)
     if image.format not in ("float", "double"):
@@ -116,7 +104,83 @@ def read_measurement(
     _check_size(path, image.width, image.height, limit_pixels)
     _check_single(path, kind, image)
     _stored_exif(path, kind, image)  # for its check that the file is whole
-    return _check_finite(path, _decode(path, image))
+    return check_finite(path, decode(path, image))
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that a file tells of its picture before the pixels are decoded.
+
+    ``image`` is not yet upright; the rest is as in `Picture`.
+    """
+
+    path: Path
+    kind: str
+    image: "pyvips.Image"
+    n_channels: int
+    orientation: int
+    icc: bytes | None
+    exif: bytes | None
+    xmp: bytes | None
+    resolution: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+    @property
+    def bits(self) -> int:
+        """Bits of each stored value: 8 or 16."""
+        return _BITS[self.image.format]
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last band is alpha."""
+        return bool(self.image.bands > self.n_channels)
+
+
+def read_header(path: Path, *, limit_pixels: int | None, windows: bool = False) -> Header:
+    """Read all but the pixels, and refuse what `read_picture` refuses, as far as is known by then.
+
+    Args:
+        path: the file.
+        limit_pixels: refuse larger pictures; None for no limit.
+        windows: open tiled TIFF for access in any order; all else is to be read from the top down.
+
+    Raises:
+        ImageError: as `read_picture`.
+    """
+    kind = sniff(path)
+    image = _open(path, kind)
+    _check_size(path, image.width, image.height, limit_pixels)
+    _check_single(path, kind, image)
+    if windows and is_tiled(image):
+        image = _open(path, kind, access="random")
+    image, notes = _to_light(path, image)
+    n_channels = _count_channels(path, image)
+    stored_exif = _stored_exif(path, kind, image)
+    exif = clean_exif(stored_exif)
+    if stored_exif and not exif:
+        notes.append("The EXIF block is damaged and was left out.")
+    icc = _blob(image, "icc-profile-data")
+    if icc and not icc_fits(icc, n_channels):
+        icc = None
+        notes.append("The colour profile belongs to another kind of picture and was left out.")
+    orientation = _orientation(image, stored_exif)
+    return Header(
+        path=path,
+        kind=kind,
+        image=image,
+        n_channels=n_channels,
+        orientation=orientation,
+        icc=icc,
+        exif=exif,
+        xmp=clean_xmp(_blob(image, "xmp-data")),
+        resolution=_resolution(image, exif, swapped=orientation >= 5),
+        notes=tuple(notes),
+    )
+
+
+def is_tiled(image: "pyvips.Image") -> bool:
+    """Tell whether libvips decodes single tiles of the file: only those of TIFF."""
+    return bool(image.get_typeof("tile-width"))
 
 
 def icc_fits(icc: bytes, n_channels: int) -> bool:
@@ -124,7 +188,7 @@ def icc_fits(icc: bytes, n_channels: int) -> bool:
     return icc[16:20] == {1: b"GRAY", 3: b"RGB "}[n_channels]
 
 
-def _open(path: Path, kind: str, page: int = 0) -> "pyvips.Image":
+def _open(path: Path, kind: str, page: int = 0, access: str = "sequential") -> "pyvips.Image":
     """Return an image of which only the header is read.
 
     ``revalidate``: else libvips answers from its cache when the file has changed since.
@@ -134,14 +198,20 @@ def _open(path: Path, kind: str, page: int = 0) -> "pyvips.Image":
     # Not `Image.new_from_file`: it reads "photo[1].png" as a name with options.
     load = getattr(pyvips.Image, f"{kind}load")
     options = {"page": page} if page else {}
+    # libvips 8.18 takes a damaged tile of a TIFF for a warning, and gives zeros instead of it.
+    fail_on = "warning" if kind == "tiff" else "error"
     try:
-        return load(str(path), access="sequential", fail_on="error", revalidate=True, **options)
+        return load(str(path), access=access, fail_on=fail_on, revalidate=True, **options)
     except pyvips.Error as error:
         raise damaged(path, vips_reason(error)) from error
 
 
-def _decode(path: Path, image: "pyvips.Image") -> Tensor:
-    """Decode all pixels, as float32 (bands, height, width)."""
+def decode(path: Path, image: "pyvips.Image") -> Tensor:
+    """Decode all pixels, as float32 (bands, height, width).
+
+    Raises:
+        ImageError: the file is damaged or cut short.
+    """
     import pyvips
 
     try:
@@ -149,12 +219,17 @@ def _decode(path: Path, image: "pyvips.Image") -> Tensor:
     except pyvips.Error as error:
         raise damaged(path, vips_reason(error)) from error
     values = values.reshape(image.height, image.width, image.bands)
+    return as_float(values.transpose(2, 0, 1))
+
+
+def as_float(values: NDArray[Any]) -> Tensor:
+    """Return numbers of any type as a float32 tensor of its own memory."""
     with np.errstate(over="ignore"):
-        return torch.from_numpy(np.array(values.transpose(2, 0, 1), np.float32, order="C"))
+        return torch.from_numpy(np.array(values, np.float32, order="C"))
 
 
-def _check_size(path: Path, width: int, height: int, limit_pixels: int) -> None:
-    if width * height > limit_pixels:
+def _check_size(path: Path, width: int, height: int, limit_pixels: int | None) -> None:
+    if limit_pixels is not None and width * height > limit_pixels:
         raise ImageError(
             f"{path} has {width} × {height} pixels ({width * height / 1e6:.0f} megapixels)",
             expected=f"at most {limit_pixels / 1e6:g} megapixels",
@@ -235,7 +310,7 @@ def _orientation(image: "pyvips.Image", exif: bytes | None) -> int:
     return stored if 2 <= stored <= 8 else exif_orientation(exif)
 
 
-def _upright(planes: Tensor, orientation: int) -> Tensor:
+def upright(planes: Tensor, orientation: int) -> Tensor:
     """Undo an EXIF orientation: a transposition for 5 to 8, then mirrors of axes."""
     if orientation >= 5:
         planes = planes.transpose(1, 2)
@@ -254,10 +329,16 @@ def _resolution(
     return (stored[1], stored[0]) if swapped else stored
 
 
-def _read_array(path: Path, limit_pixels: int) -> Tensor:
-    """Read a .npy file; mapped first, so that neither its size nor its end are believed."""
+def map_array(path: Path) -> NDArray[Any]:
+    """Map a .npy file as (channels, height, width), so that no number is read before its turn.
+
+    Neither its size nor its end are believed.
+
+    Raises:
+        ImageError: damaged, cut short, of another type or shape.
+    """
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        array: NDArray[Any] = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise damaged(path, str(error)) from error
     if array.ndim == 2:
@@ -269,12 +350,15 @@ def _read_array(path: Path, limit_pixels: int) -> Tensor:
             f"{path} is an array of {array.dtype}, shape {array.shape}",
             expected="floats (height, width) or (channels, height, width)",
         )
-    _check_size(path, array.shape[2], array.shape[1], limit_pixels)
-    with np.errstate(over="ignore"):
-        return torch.from_numpy(np.array(array, np.float32, order="C"))
+    return array
 
 
-def _check_finite(path: Path, values: Tensor) -> Tensor:
+def check_finite(path: Path, values: Tensor) -> Tensor:
+    """Return the values.
+
+    Raises:
+        ImageError: some of them are no number, or too large for float32.
+    """
     n_bad = int((~torch.isfinite(values)).sum())
     if n_bad:
         raise ImageError(

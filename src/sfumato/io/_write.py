@@ -1,7 +1,7 @@
 """Writing pictures: rounded once, with all that travels with them, whole or not at all."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,8 +22,29 @@ if TYPE_CHECKING:
 #: Largest width and height that a format can tell.
 _LONGEST_SIDE = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383, "tiff": 2**31 - 1}
 #: What most programs take for granted where a file tells no resolution, in dots per inch.
-_DEFAULT_RESOLUTION = (72.0, 72.0)
-_CLASSIC_TIFF_LIMIT_BYTES = 4_000_000_000
+DEFAULT_RESOLUTION = (72.0, 72.0)
+CLASSIC_TIFF_LIMIT_BYTES = 4_000_000_000
+
+
+@runtime_checkable
+class Description(Protocol):
+    """What travels with the pixels of a picture; see `Picture`."""
+
+    @property
+    def icc(self) -> bytes | None:
+        """The colour profile."""
+
+    @property
+    def exif(self) -> bytes | None:
+        """The EXIF block."""
+
+    @property
+    def xmp(self) -> bytes | None:
+        """The XMP packet."""
+
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """Dots per inch, across and down."""
 
 
 def write_picture(
@@ -106,28 +127,69 @@ def _encode(picture: Picture, path: Path, kind: str, *, quality: int, lossless: 
     """Return the bytes of the file, without the EXIF of a TIFF."""
     import pyvips
 
-    bits = picture.bits if kind in ("png", "tiff") else 8
+    bits = stored_bits(kind, picture.bits)
     values = _stored_values(picture, bits, with_alpha=kind != "jpeg")
-    image = _describe(pyvips.Image.new_from_array(values), picture, kind)
+    n_channels = picture.pixels.shape[0]
+    image = describe(pyvips.Image.new_from_array(values), picture, kind, n_channels=n_channels)
+    options = save_options(picture, kind, quality=quality, lossless=lossless)
+    if kind == "tiff":
+        options["bigtiff"] = values.nbytes > CLASSIC_TIFF_LIMIT_BYTES
+    try:
+        data = getattr(image, f"{kind}save_buffer")(**options)
+    except pyvips.Error as error:
+        raise OutputError(f"{path} cannot be written: {vips_reason(error)}") from error
+    return bytes(data)
+
+
+def stored_bits(kind: str, bits: int) -> int:
+    """Return the bits that a format keeps of each value."""
+    return bits if kind in ("png", "tiff") else 8
+
+
+def save_options(
+    like: Description, kind: str, *, quality: int, lossless: bool
+) -> dict[str, object]:
+    """Return how libvips is to save each format."""
+    import pyvips
+
     keep = pyvips.ForeignKeep.ICC | pyvips.ForeignKeep.XMP
-    if picture.exif:
+    if like.exif:
         keep |= pyvips.ForeignKeep.EXIF
     options: dict[str, dict[str, object]] = {
         "png": {"compression": 6, "filter": pyvips.ForeignPngFilter.ALL},
         "jpeg": {"Q": quality, "optimize_coding": True},
         # exact: colours under transparent pixels are data too.
         "webp": {"lossless": lossless, "Q": 75 if lossless else quality, "exact": True},
-        "tiff": {
-            "compression": "deflate",
-            "predictor": "horizontal",
-            "bigtiff": values.nbytes > _CLASSIC_TIFF_LIMIT_BYTES,
-        },
+        "tiff": {"compression": "deflate", "predictor": "horizontal"},
     }
+    return options[kind] | {"keep": keep}
+
+
+def save_to_file(image: "pyvips.Image", saver: str, file: IO[bytes], **options: object) -> None:
+    """Save through Python's writes: libvips does not notice all that a full disk does to a file.
+
+    Raises:
+        OSError: no room.
+        pyvips.Error: of the image.
+    """
+    import pyvips
+
+    failures: list[BaseException] = []
+
+    def write(data: bytes) -> int:
+        try:
+            return file.write(data)
+        except BaseException as error:  # none can go through libvips, which calls this
+            failures.append(error)
+            return -1
+
+    target = pyvips.TargetCustom()
+    target.on_write(lambda data: write(bytes(data)))
     try:
-        data = getattr(image, f"{kind}save_buffer")(keep=keep, **options[kind])
-    except pyvips.Error as error:
-        raise OutputError(f"{path} cannot be written: {vips_reason(error)}") from error
-    return bytes(data)
+        getattr(image, f"{saver}_target")(target, **options)
+    finally:
+        if failures:
+            raise failures[0]
 
 
 def _stored_values(
@@ -137,16 +199,20 @@ def _stored_values(
     planes = [picture.pixels]
     if picture.alpha is not None and with_alpha:
         planes.append(picture.alpha)
-    rounded = [_round(plane, bits).permute(1, 2, 0).numpy() for plane in planes]
+    rounded = [round_values(plane, bits).permute(1, 2, 0).numpy() for plane in planes]
     if bits == 8:
         return np.concatenate(rounded, axis=2, dtype=np.uint8, casting="unsafe")
     return np.concatenate(rounded, axis=2, dtype=np.uint16, casting="unsafe")
 
 
-def _round(
+def round_values(
     values: Float[Tensor, "channels height width"], bits: int
 ) -> Float[Tensor, "channels height width"]:
-    """Return round(v * (2^bits - 1)), clipped."""
+    """Return round(v * (2^bits - 1)), clipped.
+
+    Raises:
+        ImageError: values that are no number.
+    """
     values = values.detach().cpu()
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     if bool(values.isnan().any()):
@@ -154,20 +220,21 @@ def _round(
     return values.clamp(0, 1).mul(2**bits - 1).round()
 
 
-def _describe(image: "pyvips.Image", picture: Picture, kind: str) -> "pyvips.Image":
+def describe(
+    image: "pyvips.Image", like: Description, kind: str, *, n_channels: int
+) -> "pyvips.Image":
     """Attach what travels with the pixels."""
     import pyvips
 
-    n_channels = picture.pixels.shape[0]
     sixteen = image.format == "ushort"
     names = ("grey16", "rgb16") if sixteen else ("b-w", "srgb")
-    x, y = picture.resolution or _DEFAULT_RESOLUTION
+    x, y = like.resolution or DEFAULT_RESOLUTION
     image = image.copy(interpretation=names[n_channels == 3], xres=x / 25.4, yres=y / 25.4)
-    blobs = {"xmp-data": picture.xmp}
-    if picture.icc and icc_fits(picture.icc, 3 if kind == "webp" else n_channels):
-        blobs["icc-profile-data"] = picture.icc
-    if picture.exif:
-        blobs["exif-data"] = b"Exif\0\0" + picture.exif
+    blobs = {"xmp-data": like.xmp}
+    if like.icc and icc_fits(like.icc, 3 if kind == "webp" else n_channels):
+        blobs["icc-profile-data"] = like.icc
+    if like.exif:
+        blobs["exif-data"] = b"Exif\0\0" + like.exif
     for name, blob in blobs.items():
         if blob:
             image.set_type(pyvips.GValue.blob_type, name, blob)

@@ -3,6 +3,7 @@
 - ``psnr``, ``psnr_luma``, ``ssim``, ``ShiftTolerantLPIPS``: the distance from a reference picture.
 - ``rmse``, ``consistency``: does the result still explain its measurement, ``A x = y``?
 - ``seam_score``, ``seam_band``, ``seam_report``: can the borders of the tiles be seen?
+  ``SeamMeter`` tells the same of a picture larger than memory.
 """
 
 from sfumato.metrics.consistency import Consistency, consistency, rmse
@@ -10,6 +11,7 @@ from sfumato.metrics.perceptual import ShiftTolerantLPIPS
 from sfumato.metrics.psnr import psnr, psnr_luma, to_luma
 from sfumato.metrics.seam import (
     Border,
+    SeamMeter,
     SeamReport,
     grid_borders,
     seam_band,
@@ -21,6 +23,7 @@ from sfumato.metrics.ssim import ssim
 __all__ = [
     "Border",
     "Consistency",
+    "SeamMeter",
     "SeamReport",
     "ShiftTolerantLPIPS",
     "consistency",

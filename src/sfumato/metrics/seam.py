@@ -12,15 +12,16 @@ A line ``i`` is the one between the pixels ``i − 1`` and ``i``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from sfumato.errors import SettingsError, ShapeError
 from sfumato.metrics._pictures import Pictures, check_pictures
@@ -34,8 +35,8 @@ TAIL = 0.025
 #: Lines this near to a border of the grid itself tell of its seams, and are no part of the band.
 #: The second is taken where the tiles are so small that the first leaves no other lines.
 GUARDS = (max(BESIDE), 0)
-#: Positions along the lines that are looked at in one go: bounds the memory.
-STRIP = 256
+#: Values that are looked at in one go, 4 MB of float64: they stay in the cache.
+BLOCK = 2**19
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def seam_score(image: Pictures, borders: Sequence[Border]) -> float | None:
     >>> round(seam_score(ramp + 0.1 * (torch.arange(64) >= 32), borders), 3)
     7.3
     """
-    return _score(_sides(image, borders))
+    return _metered(image, borders, phase=1).score()
 
 
 def seam_band(
@@ -136,7 +137,7 @@ def seam_band(
     >>> 0.9 < low < 1 < high < 1.1
     True
     """
-    return _band(_sides(image, borders), phase, n, seed)
+    return _metered(image, borders, phase).band(n, seed)
 
 
 def seam_report(
@@ -147,30 +148,165 @@ def seam_report(
     >>> seam_report(torch.zeros(3, 64, 64), [], phase=4)
     SeamReport(score=None, low=None, high=None)
     """
-    sides = _sides(image, borders)
-    low, high = _band(sides, phase, n, seed) or (None, None)
-    return SeamReport(_score(sides), low, high)
+    return _metered(image, borders, phase).report(n, seed)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """The borders of one axis, and what the image does at every line of that axis.
+class SeamMeter:
+    """The seam report of a picture that comes in bands of rows, from top to bottom.
 
-    The positions along the lines are cut at the ends of all borders; ``lo`` and ``hi`` count those
-    cuts. ``jump`` and ``beside`` hold a sum for every line and every piece between two cuts, so
-    that a shifted grid costs no more than it has borders. They are on the CPU, in float64.
+    It is what ``seam_report`` returns for the whole picture. What is kept is a sum of jumps for
+    every line and every piece of it between two ends of borders, in float64, on the CPU.
+
+    Raises ShapeError for a border outside of the picture, SettingsError for ``phase`` below 1.
+
+    >>> meter = SeamMeter(64, 64, grid_borders(64, 64, rows=[], columns=[32]), phase=4)
+    >>> for top in (0, 16, 32, 48):
+    ...     meter.add(top, torch.linspace(0, 1, 64).expand(1, 16, 64))
+    >>> round(meter.report().score, 3)
+    1.0
     """
 
-    at: Int[Tensor, " borders"]
-    lo: Int[Tensor, " borders"]
-    hi: Int[Tensor, " borders"]
-    jump: Float[Tensor, "lines pieces"]
-    beside: Float[Tensor, "lines pieces"]
-    length: Float[Tensor, " pieces"]
+    def __init__(self, height: int, width: int, borders: Sequence[Border], phase: int) -> None:
+        if phase < 1:
+            raise SettingsError(f"phase={phase}", expected="at least 1")
+        self.height, self.width, self.phase = height, width, phase
+        self._lines: dict[Axis, _Lines] = {}
+        sizes: dict[Axis, tuple[int, int]] = {"row": (height, width), "column": (width, height)}
+        for axis, size in sizes.items():
+            if own := [b for b in borders if b.axis == axis and _comparable(b, *size)]:
+                self._lines[axis] = _Lines(own, size[0])
+        self._n_rows = 0
+        self._above: Float[Tensor, "channels 1 width"] | None = None
+
+    def add(self, top: int, band: Float[Tensor, "channels rows width"]) -> None:
+        """Take in the rows from ``top`` on: those that follow the last band.
+
+        Raises ShapeError for other rows, columns or channels, ImageError for integer values.
+        """
+        self._check(top, band)
+        rows, columns = self._lines.get("row"), self._lines.get("column")
+        for first, stop in self._blocks(*band.shape[:2]):
+            block = band[:, first - top : stop - top].detach().cpu()
+            x = torch.empty(len(block), stop - first + 1, self.width, dtype=torch.float64)
+            x[:, :1] = block[:, :1] if self._above is None else self._above
+            x[:, 1:] = block
+            if rows:
+                rows.add_lines(first, x.diff(dim=1).abs_().sum(dim=0))
+            if columns:
+                columns.add_along(first, x[:, 1:].diff(dim=2).abs_().sum(dim=(0, 1)))
+            self._above = x[:, -1:].clone()
+            self._n_rows = stop
+
+    def report(self, n: int = 200, seed: int = 0) -> SeamReport:
+        """Return the seam score with its band; errors are those of ``band``."""
+        low, high = self.band(n, seed) or (None, None)
+        return SeamReport(self.score(), low, high)
+
+    def score(self) -> float | None:
+        """Return what ``seam_score`` does. Raises ShapeError where rows are missing."""
+        self._check_all()
+        own = [lines.own() for lines in self._lines.values()]
+        return float(_ratio(torch.stack(own).sum(dim=0))) if own else None
+
+    def band(self, n: int = 200, seed: int = 0) -> tuple[float, float] | None:
+        """Return what ``seam_band`` does.
+
+        Raises ShapeError where rows are missing, SettingsError for ``n`` below 1.
+        """
+        self._check_all()
+        if n < 1:
+            raise SettingsError(f"n={n}", expected="at least 1")
+        generator = torch.Generator().manual_seed(seed)
+        shifted = [lines.shifted(self.phase, n, generator) for lines in self._lines.values()]
+        sums = [s for s in shifted if s is not None]
+        if not sums or len(sums) < len(shifted):
+            return None
+        scores = _ratio(torch.stack(sums).sum(dim=0))
+        low = torch.quantile(scores, TAIL, interpolation="lower")
+        high = torch.quantile(scores, 1 - TAIL, interpolation="higher")
+        return float(low), float(high)
+
+    def _blocks(self, channels: int, rows: int) -> Iterable[tuple[int, int]]:
+        """Cut the next ``rows`` into blocks of bounded size, each in one piece of the columns."""
+        top, stop = self._n_rows, self._n_rows + rows
+        step = max(1, BLOCK // max(1, channels * self.width))
+        cuts = self._lines["column"].cuts if "column" in self._lines else []
+        ends = {*range(top, stop, step), stop, *(c for c in cuts if top < c < stop)}
+        return pairwise(sorted(ends))
+
+    def _check(self, top: int, band: Tensor) -> None:
+        check_pictures(band)
+        left = self.height - self._n_rows
+        channels = len(band if self._above is None else self._above)
+        fits = band.dim() == 3 and band.shape[::2] == (channels, self.width)
+        if not fits or top != self._n_rows or band.shape[1] > left:
+            raise ShapeError(
+                f"a band of shape {tuple(band.shape)} at row {top}",
+                expected=f"({channels}, at most {left}, {self.width}) at row {self._n_rows}",
+            )
+
+    def _check_all(self) -> None:
+        if self._n_rows < self.height:
+            raise ShapeError(
+                f"{self._n_rows} of {self.height} rows", expected="all before a report"
+            )
+
+
+def _metered(image: Pictures, borders: Sequence[Border], phase: int) -> SeamMeter:
+    check_pictures(image)
+    height, width = image.shape[-2:]
+    meter = SeamMeter(height, width, borders, phase)
+    meter.add(0, image.flatten(end_dim=-3))
+    return meter
+
+
+def _comparable(border: Border, lines: int, positions: int) -> bool:
+    """Whether a line beside the border is inside the image.
+
+    Raises ShapeError where the border itself is not.
+    """
+    if border.at >= lines or border.stop > positions:
+        raise ShapeError(
+            f"{border}", expected=f"a border inside of {lines - 1} lines of {positions} pixels"
+        )
+    return border.at > min(BESIDE) or border.at + min(BESIDE) < lines
+
+
+class _Lines:
+    """The lines of one axis: which are borders, ``at``, and what the picture does at them all.
+
+    The lines are cut into pieces at ``cuts``, where borders begin or end: not where one goes on as
+    another. ``cover`` counts the borders at each line of ``at`` and each piece; ``jump`` holds
+    ``Σ |x[i] − x[i − 1]|`` over channels and piece, for every line ``i``, and 0 for ``i = 0``.
+    """
+
+    def __init__(self, borders: Sequence[Border], lines: int) -> None:
+        self.at, at = torch.tensor([b.at for b in borders]).unique(return_inverse=True)
+        ends = torch.tensor([[b.start, b.stop] for b in borders])
+        cuts, ends = ends.unique(return_inverse=True)
+        steps = torch.zeros(len(self.at), len(cuts), dtype=torch.float64)
+        steps.index_put_((at[:, None], ends), steps.new_tensor([1, -1]), accumulate=True)
+        needed = (steps != 0).any(dim=0)
+        self.cuts: list[int] = cuts[needed].tolist()
+        self.cover = steps[:, needed].cumsum(dim=1)[:, :-1]
+        self.length: Float[Tensor, " pieces"] = cuts[needed].diff().to(steps.dtype)
+        self.jump = torch.zeros(lines, len(self.length), dtype=steps.dtype)
+
+    def add_lines(self, first: int, jumps: Float[Tensor, "lines positions"]) -> None:
+        """Take in all of the lines from ``first`` on."""
+        sums = np.add.reduceat(jumps[:, : self.cuts[-1]].numpy(), self.cuts[:-1], axis=1)
+        self.jump[first : first + len(sums)] = torch.from_numpy(sums)
+
+    def add_along(self, position: int, jumps: Float[Tensor, " lines_but_one"]) -> None:
+        """Take in a stretch of all lines but 0, from ``position`` on, within one piece."""
+        piece = bisect_right(self.cuts, position) - 1
+        if 0 <= piece < len(self.length):
+            self.jump[1:, piece] += jumps
 
     def own(self) -> Float[Tensor, " 2"]:
         """Jump and beside, summed over the borders where they are."""
-        return self.sum(torch.stack([self.jump, self.beside]), self.at[None])[:, 0]
+        everywhere = torch.ones(1, dtype=torch.bool).expand(self.jump.shape)
+        return self.sums(self.at[None], everywhere)[:2, 0]
 
     def shifted(
         self, phase: int, n: int, generator: torch.Generator
@@ -179,100 +315,45 @@ class _Side:
         lines = _shifted_lines(self.at, len(self.jump), phase, 4 * n, generator)
         if lines is None:
             return None
-        table = torch.stack([self.jump, self.beside, self.length.expand_as(self.jump)])
-        full = self.sum(table[2:], self.at[None])
+        length = (self.cover @ self.length).sum()
         for guard in GUARDS:
-            sums = self.sum(table * self.away(guard), lines)
-            share = sums[2] / full[0]
+            sums = self.sums(lines, self.away(guard))
+            share = sums[2] / length
             if (share > 0.5).any():
                 found = (sums[:2] / share)[:, share > 0.5]
                 return found[:, torch.arange(n) % found.shape[1]]
         return None
 
-    def away(self, guard: int) -> Float[Tensor, "lines pieces"]:
-        """1 more than ``guard`` lines away from every border, 0 elsewhere."""
+    def away(self, guard: int) -> Bool[Tensor, "lines pieces"]:
+        """Where no border is within ``guard`` lines."""
         lines, pieces = self.jump.shape
-        ends = torch.zeros(lines, pieces + 1, dtype=self.jump.dtype)
-        one = torch.ones(len(self.at), dtype=self.jump.dtype)
-        ends.index_put_((self.at, self.lo), one, accumulate=True)
-        ends.index_put_((self.at, self.hi), -one, accumulate=True)
-        covered = (ends.cumsum(dim=1)[:, :pieces] > 0).to(self.jump.dtype)
-        near = functional.max_pool1d(covered.T, kernel_size=2 * guard + 1, stride=1, padding=guard)
-        return 1 - near.T
+        away = torch.ones(lines + 2 * guard, pieces, dtype=torch.bool)
+        for k in range(2 * guard + 1):
+            away[self.at + k] &= self.cover == 0
+        return away[guard : guard + lines]
 
-    def sum(
-        self, table: Float[Tensor, "kinds lines pieces"], lines: Int[Tensor, "shifts borders"]
-    ) -> Float[Tensor, "kinds shifts"]:
-        """Sum ``table`` over the borders, each put at its line of ``lines``."""
-        until = functional.pad(table.cumsum(dim=-1), (1, 0))
-        return (until[:, lines, self.hi] - until[:, lines, self.lo]).sum(dim=-1)
+    def sums(
+        self, lines: Int[Tensor, "shifts borders"], where: Bool[Tensor, "lines pieces"]
+    ) -> Float[Tensor, "3 shifts"]:
+        """Jump, beside and length, summed over the borders where ``lines`` puts them."""
+        total = torch.zeros(3, len(lines), dtype=torch.float64)
+        step = max(1, BLOCK // (len(self.at) + 2 * len(BESIDE) * len(self.length)))
+        for block in torch.arange(len(self.jump)).split(step):
+            here = (lines >= block[0]) & (lines <= block[-1])
+            if here.any():
+                length = self.length.expand(len(block), -1)
+                kinds = torch.stack([self.jump[block], self.beside(block), length])
+                each = (kinds * where[block]) @ self.cover.T
+                place = (lines - block[0]).where(here, 0).expand(3, -1, -1)
+                total += each.gather(1, place).where(here, 0).sum(dim=-1)
+        return total
 
-
-def _sides(image: Pictures, borders: Sequence[Border]) -> list[_Side]:
-    """Return the axes that have borders, each with its lines first."""
-    check_pictures(image)
-    x = image.flatten(end_dim=-3)
-    planes: dict[Axis, Tensor] = {"row": x, "column": x.mT}
-    return [
-        _side(plane, own)
-        for axis, plane in planes.items()
-        if (own := [b for b in borders if b.axis == axis and _comparable(b, plane.shape)])
-    ]
-
-
-def _comparable(border: Border, shape: torch.Size) -> bool:
-    """Whether a line beside the border is inside the image.
-
-    Raises ShapeError where the border itself is not.
-    """
-    _, lines, positions = shape
-    if border.at >= lines or border.stop > positions:
-        raise ShapeError(
-            f"{border}", expected=f"a border inside of {lines - 1} lines of {positions} pixels"
-        )
-    return border.at > min(BESIDE) or border.at + min(BESIDE) < lines
-
-
-def _side(x: Float[Tensor, "planes lines positions"], borders: list[Border]) -> _Side:
-    cuts = sorted({b.start for b in borders} | {b.stop for b in borders})
-    index = {cut: i for i, cut in enumerate(cuts)}
-    jump = torch.stack([_jumps(x, *piece) for piece in pairwise(cuts)], dim=1)
-    beside = _means_beside(jump)
-    return _Side(
-        at=torch.tensor([b.at for b in borders]),
-        lo=torch.tensor([index[b.start] for b in borders]),
-        hi=torch.tensor([index[b.stop] for b in borders]),
-        jump=jump,
-        beside=beside,
-        length=torch.tensor(cuts, dtype=jump.dtype).diff(),
-    )
-
-
-def _jumps(x: Float[Tensor, "planes lines positions"], start: int, stop: int) -> Tensor:
-    """Σ |x[i] − x[i − 1]| over planes and positions ``start .. stop``, for every line ``i``."""
-    total = torch.zeros(x.shape[1], dtype=torch.float64)
-    for first in range(start, stop, STRIP):
-        strip = x[:, :, first : min(first + STRIP, stop)]
-        strip = strip.to(torch.promote_types(x.dtype, torch.float32))
-        total[1:] += strip.diff(dim=1).abs().sum(dim=(0, 2)).cpu()
-    return total
-
-
-def _means_beside(jump: Float[Tensor, "lines pieces"]) -> Float[Tensor, "lines pieces"]:
-    """Return the mean of ``jump`` over the lines 3 to 6 beside, of those inside the image."""
-    inside = torch.ones(len(jump), 1, dtype=jump.dtype)
-    inside[0] = 0
-    return _sum_beside(jump) / _sum_beside(inside).clamp_min(1)
-
-
-def _sum_beside(values: Float[Tensor, "lines pieces"]) -> Float[Tensor, "lines pieces"]:
-    """Sum over the lines 3 to 6 beside; lines outside count as 0."""
-    lines, reach = len(values), max(BESIDE)
-    padded = functional.pad(values, (0, 0, reach, reach))
-    total = torch.zeros_like(values)
-    for k in BESIDE:
-        total += padded[reach - k :][:lines] + padded[reach + k :][:lines]
-    return total
+    def beside(self, block: Int[Tensor, " lines"]) -> Float[Tensor, "lines pieces"]:
+        """Return the mean jump at the lines 3 to 6 beside, of those inside the picture."""
+        around = block[:, None] + torch.tensor([k for b in BESIDE for k in (-b, b)])
+        inside = (around >= 1) & (around < len(self.jump))
+        total = self.jump[around.where(inside, 0)].sum(dim=1)
+        return total / inside.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def _shifted_lines(
@@ -296,23 +377,3 @@ def _ratio(sums: Float[Tensor, " 2 *shifts"]) -> Float[Tensor, "*shifts"]:
     jump, beside = sums
     flat = torch.where(jump > 0, math.inf, 1.0).to(jump.dtype)
     return torch.where(beside > 0, jump / beside, flat)
-
-
-def _score(sides: list[_Side]) -> float | None:
-    if not sides:
-        return None
-    return float(_ratio(torch.stack([side.own() for side in sides]).sum(dim=0)))
-
-
-def _band(sides: list[_Side], phase: int, n: int, seed: int) -> tuple[float, float] | None:
-    if phase < 1 or n < 1:
-        raise SettingsError(f"phase={phase}, n={n}", expected="both at least 1")
-    generator = torch.Generator().manual_seed(seed)
-    shifted = [side.shifted(phase, n, generator) for side in sides]
-    sums = [s for s in shifted if s is not None]
-    if not sums or len(sums) < len(sides):
-        return None
-    scores = _ratio(torch.stack(sums).sum(dim=0))
-    low = torch.quantile(scores, TAIL, interpolation="lower")
-    high = torch.quantile(scores, 1 - TAIL, interpolation="higher")
-    return float(low), float(high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,13 +29,18 @@ from sfumato.io import (
     read_picture,
     write_picture,
 )
+from sfumato.io.masters import check_master, is_opaque
+from sfumato.io.windows import PictureWindows, open_windows
 from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
+from sfumato.pipeline.jobs import Streamed
 from sfumato.pipeline.presets import links
 from sfumato.pipeline.problem import Problem, make_problem
 from sfumato.pipeline.report import Report
+from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.restore import Event, Result, stream
 from sfumato.pipeline.settings import Settings
+from sfumato.pipeline.source import FileSource, streams
 from sfumato.zoo import Prior
 
 #: Restoring a file yields the events of the restoration and returns the report.
@@ -76,8 +81,14 @@ def restore_file(
     report: Path | None = None,
     limit_pixels: int | None = None,
     device: str = "cpu",
+    keep_job: bool = False,
+    restart: bool = False,
 ) -> FileRestoration:
     """Restore one file: bits, profile, EXIF and alpha of the source are kept.
+
+    Tile by tile the picture streams from file to file in bounded memory, by way of the folder
+    ``TARGET.job``, and a run that was killed goes on there (``restart`` begins anew). All other
+    ways hold the picture in memory.
 
     The consistency in the report is measured on the file that was written. With several samples
     the others, their mean and the map of their standard deviation (stretched to white at its
@@ -89,10 +100,27 @@ def restore_file(
     """
     beside = [_beside(target, word) for word in _words_beside(settings.samples)]
     proof_path = report or _json_beside(target)
-    for path in (target, *beside):
+    zarr = target.suffix.lower() == ".zarr"
+    for path in () if zarr else (target, *beside):
         check_output(path)
     _refuse_overwriting([target, *beside, proof_path], [source, *_files_of(degradation)])
     _check_report(proof_path)
+    picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
+    if picture is not None and resolved is not None:
+        _check_streamed(picture, target, limit_pixels)
+        streamed = Streamed(
+            picture, target, resolved, prior, digest(source), keep_job=keep_job, restart=restart
+        )
+        proof = yield from streamed.restore()
+        noted = _with_notes(proof, picture.picture, target, degradation)
+        noted.write(proof_path)
+        return noted
+    if zarr:
+        raise OutputError(
+            f"{target}, a folder of chunks",
+            expected="a picture, since this one is restored in memory",
+            do="use --stitch mask-shift, or .png or .tif",
+        )
     read = read_source(source, limit_pixels=limit_pixels)
     channels, height, width = read.y.shape
     size = degradation.source_shape((channels, height, width))[1:]
@@ -110,11 +138,59 @@ def restore_file(
     notes = _write_results(result, read.picture, target)
     problem = make_problem(read.y, degradation, bits=bits)
     proof = _proof(result.report, problem, target, read.digest)
-    if degradation.noise:
-        notes.append(f"The noise of the input is {255 * degradation.noise:.3g}/255.")
-    proof = proof.with_notes(*read.picture.notes, *notes, *_losses(read.picture, target))
+    proof = _with_notes(proof, read.picture, target, degradation, notes)
     proof.write(proof_path)
     return proof
+
+
+def _by_tiles(
+    path: Path,
+    target: Path,
+    degradation: Degradation,
+    prior: Prior,
+    settings: Settings,
+    device: str,
+) -> tuple[FileSource | None, Resolved | None]:
+    """Return the source and all choices where the picture can be restored tile by tile."""
+    if settings.samples > 1 or not streams(path, degradation):
+        return None, None
+    source = FileSource(open_windows(path, scratch=_scratch(target)), degradation, device)
+    resolved = resolve(settings, source, prior)
+    if resolved.stitch not in ("mask-shift", "independent"):
+        return None, None
+    return source, resolved
+
+
+def _scratch(target: Path) -> Path | None:
+    """Return where there must be room for the result anyway, if it is there already."""
+    return target.parent if target.parent.is_dir() else None
+
+
+def _check_streamed(source: FileSource, target: Path, limit_pixels: int | None) -> None:
+    """Refuse what can be known to fail."""
+    picture, (_, height, width) = source.picture, source.A.in_shape
+    if limit_pixels is not None and picture.height * picture.width > limit_pixels:
+        raise ImageError(
+            f"a picture of {picture.width} x {picture.height} pixels",
+            expected=f"at most {limit_pixels:,} pixels",
+            do="raise --limit-pixels",
+        )
+    see_through = picture.has_alpha and not is_opaque(
+        picture.read_alpha, (picture.height, picture.width)
+    )
+    check_master(target, (height, width), picture.bits, alpha=see_through)
+
+
+def _with_notes(
+    proof: Report,
+    picture: Picture | PictureWindows,
+    target: Path,
+    degradation: Degradation,
+    notes: Sequence[str] = (),
+) -> Report:
+    if degradation.noise:
+        notes = [*notes, f"The noise of the input is {255 * degradation.noise:.3g}/255."]
+    return proof.with_notes(*picture.notes, *notes, *_losses(picture, target))
 
 
 def _words_beside(n_samples: int) -> list[str]:
@@ -164,13 +240,13 @@ def _proof(report: Report, problem: Problem, target: Path, input_digest: str) ->
     return replace(report, input_digest=input_digest, consistency_rmse_255=rmse)
 
 
-def _losses(picture: Picture, target: Path) -> list[str]:
+def _losses(picture: Picture | PictureWindows, target: Path) -> list[str]:
     """Say what the format of the target cannot keep."""
     kind = target.suffix.lower()
     notes = []
     if kind in (".jpg", ".jpeg"):
         notes.append("JPEG is lossy: in .png, .webp or .tif the result agrees better.")
-    if picture.bits == 16 and kind not in (".png", ".tif", ".tiff"):
+    if picture.bits == 16 and kind not in (".png", ".tif", ".tiff", ".zarr"):
         notes.append("16 bits became 8: .png and .tif keep them.")
     return notes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -82,7 +83,7 @@ class RestoredLevel:
         if self.r.sampler == "rounds":
             return 0.0
         if self.source.task == "denoise" and self.given is None:
-            return max(0.0, self.r.sigma_max**2 - self.source.sigma_y**2) ** 0.5
+            return math.sqrt(max(0.0, self.r.sigma_max**2 - self.source.sigma_y**2))
         return self.r.sigma_max
 
     def operator(self) -> Operator:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.errors import DegradationError, ShapeError
 from sfumato.guidance import Measurement, to_model_units
@@ -28,44 +29,41 @@ def rounding_std(bits: int) -> float:
     return 1 / (float(2**bits - 1) * math.sqrt(12))
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Where problems come from: a picture in memory, or a file that is read window by window."""
+class Source(ABC):
+    """Where problems come from: a picture in memory, or a file that is read window by window.
+
+    ``grey`` tells that a grey picture is repeated in three channels, ``exact`` that ``A x = y`` is
+    asked for; otherwise the measurement carries noise.
+    """
+
+    task: Task
+    grey: bool
+    exact: bool
 
     @property
+    @abstractmethod
     def A(self) -> Operator:
         """The operator of the whole image."""
 
     @property
+    @abstractmethod
     def sigma_y(self) -> float:
         """The measurement's noise, for data in [-1, 1]."""
 
-    @property
-    def task(self) -> Task:
-        """What is asked for."""
-
-    @property
-    def grey(self) -> bool:
-        """Whether a grey picture is repeated in three channels."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether ``A x = y`` is asked for."""
-
+    @abstractmethod
     def at(self, window: Window) -> Problem:
         """Return the problem of a window of the image, aligned to the operator's cells."""
 
+    @abstractmethod
     def hole_radius(self) -> int:
         """Return the largest distance of a missing value to a known one, along rows or columns."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Source):
     """A measurement, what task it poses, and which of its values count.
 
-    ``weight`` (one measurement's shape) is 0 where nothing was measured. ``grey`` tells that a
-    grey picture was repeated in three channels. ``exact`` tells that ``A x = y`` is asked for;
-    otherwise the measurement carries noise.
+    ``weight`` (one measurement's shape) is 0 where nothing was measured.
     """
 
     measurement: Measurement
@@ -75,17 +73,17 @@ class Problem:
     exact: bool
 
     @property
+    @override
     def A(self) -> Operator:
-        """The operator."""
         return self.measurement.A
 
     @property
+    @override
     def sigma_y(self) -> float:
-        """The measurement's noise, for data in [-1, 1]."""
         return self.measurement.sigma_y
 
+    @override
     def at(self, window: Window) -> Problem:
-        """Return the problem of a window of the image, aligned to the operator's cells."""
         if window == Window(0, 0, *self.A.in_shape[1:]):
             return self
         weight = self.A.measured(window).of(self.weight)
@@ -120,8 +118,8 @@ class Problem:
         squares, weights = self.residual_squares(u)
         return math.sqrt(squares / weights) if weights else 0.0
 
+    @override
     def hole_radius(self) -> int:
-        """Return the largest distance of a missing value to a known one, along rows or columns."""
         return hole_radius(self.weight.amax(0))
 
 

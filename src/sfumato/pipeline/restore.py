@@ -210,7 +210,8 @@ class Run:
     def canvas(self, i: int) -> GridCanvas:
         """Return an empty canvas in memory for level ``i``."""
         channels, height, width = self.level(i, 0).shape
-        return GridCanvas(ArrayStore(height, width, channels, self.bits_of(i)), self.bits_of(i))
+        store = ArrayStore(height, width, 1 if self.source.grey else channels, self.bits_of(i))
+        return GridCanvas(store, self.bits_of(i), channels=channels)
 
     def bits_of(self, i: int) -> int:
         """Return the bits of level ``i``'s canvas."""

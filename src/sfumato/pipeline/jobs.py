@@ -1,0 +1,240 @@
+"""Restorations that stream from file to file, and go on after a kill."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato._version import __version__
+from sfumato.errors import OutputError
+from sfumato.io import digest
+from sfumato.io.canvas import Canvas as StoredCanvas
+from sfumato.io.job import Job
+from sfumato.io.masters import AlphaWindows, write_master
+from sfumato.io.windows import PictureWindows, open_windows
+from sfumato.metrics import SeamMeter, SeamReport
+from sfumato.operators import Window
+from sfumato.pipeline.canvas import GridCanvas
+from sfumato.pipeline.report import Report
+from sfumato.pipeline.resolve import Resolved
+from sfumato.pipeline.restore import Advanced, Event, Run
+from sfumato.pipeline.source import FileSource
+from sfumato.tiling import Canvas, Tile, TilePlan
+from sfumato.zoo import Prior
+
+#: Finished tiles are made durable about this often, in seconds; a kill loses no more.
+_COMMIT_SECONDS = 5.0
+#: Rows that the seams are looked for in at a time.
+_BAND = 64
+
+Events = Generator[Event, None, Report]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A restoration from file to file: what, with what, to where."""
+
+    source: FileSource
+    target: Path
+    r: Resolved
+    prior: Prior
+    input_digest: str
+    keep_job: bool = False
+    restart: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The job's folder, beside the target."""
+        return self.target.with_name(self.target.name + ".job")
+
+    def plan(self) -> dict[str, Any]:
+        """Return all that the result's bits depend on, as plain values."""
+        settings = self.r.as_dict()
+        settings.pop("batch")
+        degradation = self.source.degradation
+        return {
+            "version": __version__,
+            "task": self.source.task,
+            "degradation": str(degradation),
+            "files": {str(x.file): digest(x.file) for x in degradation.links if x.file},
+            "input": self.input_digest,
+            "model": self.prior.digest,
+            "settings": settings,
+            "precision": self.prior.precision,
+            "device": torch.device(self.source.device).type,
+            "threads": torch.get_num_threads(),
+        }
+
+    def restore(self) -> Events:
+        """Restore, or go on where an earlier run was stopped; write the file; return the report.
+
+        The seconds in the report are those of all runs together.
+        """
+        run = Run(
+            self.source,
+            self.r,
+            self.prior,
+            bits=self.source.picture.bits,
+            device=self.source.device,
+        )
+        yield run.started()
+        with Job.open(self.folder, self.plan(), restart=self.restart) as job:
+            try:
+                canvas = yield from self._levels(run, job)
+            except BaseException:
+                if not any(job.done(_stage(i)) for i in range(len(run.plans))):
+                    job.remove()
+                raise
+            seam = _seams(canvas, run.plans[-1], max(1, self.source.A.ratio))
+            like = self.source.picture
+            write_master(canvas, self.target, like, alpha=_alpha(like, canvas))
+            report = run.report(
+                self.source.degradation,
+                consistency=255 * _consistency(self.source, self.target),
+                seam=seam,
+                seconds=job.seconds,
+            )
+            if self.keep_job:
+                return replace(report, input_digest=self.input_digest)
+            job.remove()
+        return replace(report, input_digest=self.input_digest)
+
+    def _levels(self, run: Run, job: Job) -> Generator[Event, None, StoredCanvas]:
+        """Restore all levels on canvases in the job's folder; return the last one."""
+        done = 0
+        guide: Canvas | None = None
+        stored: StoredCanvas | None = None
+        for i, plan in enumerate(run.plans):
+            level = run.level(i, 0, guide)
+            stage = _stage(i)
+            channels = 1 if self.source.grey else level.shape[0]
+            stored = _open_canvas(job, stage, plan, channels, run.bits_of(i))
+            ledger = _Ledger(job, stage, stored)
+            canvas = GridCanvas(stored, run.bits_of(i), channels=level.shape[0])
+            work = run.engine.tile_by_tile(
+                level,
+                plan,
+                canvas,
+                paste=self.r.stitch == "mask-shift",
+                done=job.done(stage),
+                written=ledger.written,
+            )
+            try:
+                for progress in work:
+                    yield Advanced(done + progress.done, run.total, run.stage(i, 0))
+            finally:
+                ledger.commit()
+            done += run.engine.n_steps * len(plan.tiles)
+            guide = canvas
+        assert stored is not None, "there is a level"
+        return stored
+
+
+def _stage(i: int) -> str:
+    return f"level {i}"
+
+
+def _open_canvas(job: Job, stage: str, plan: TilePlan, channels: int, bits: int) -> StoredCanvas:
+    """Open the canvas that a run before this one has begun, or make one."""
+    where = job.path(stage.replace(" ", "-") + ".zarr")
+    if job.done(stage):
+        return StoredCanvas.open(where, writable=True)
+    if where.exists():
+        shutil.rmtree(where)
+    step = max(plan.stride, (plan.tile - plan.overlap) // plan.stride * plan.stride)
+    return StoredCanvas.create(where, (plan.height, plan.width, channels), bits, (step, step))
+
+
+class _Ledger:
+    """Writes down which tiles are finished, once their pixels are durable."""
+
+    def __init__(self, job: Job, stage: str, canvas: StoredCanvas) -> None:
+        self._job, self._stage, self._canvas = job, stage, canvas
+        self._pending: list[int] = []
+        self._last = time.monotonic()
+
+    def written(self, tiles: Sequence[Tile]) -> None:
+        """Note tiles that are on the canvas."""
+        self._pending += [t.number for t in tiles]
+        if time.monotonic() - self._last > _COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make them durable, then write them down."""
+        if self._pending:
+            self._canvas.sync()
+            for number in self._pending:
+                self._job.record(self._stage, number)
+            self._pending = []
+        self._last = time.monotonic()
+
+
+def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
+    """Return windows of the source's alpha, as large as the result."""
+    if not like.has_alpha:
+        return None
+    if (like.height, like.width) == (canvas.height, canvas.width):
+        return like.read_alpha
+    down, across = canvas.height / like.height, canvas.width / like.width
+
+    def window(top: int, left: int, height: int, width: int) -> torch.Tensor:
+        """Interpolate between the four nearest, at the centres of the pixels."""
+        rows = ((torch.arange(top, top + height) + 0.5) / down - 0.5).clamp(0, like.height - 1)
+        cols = ((torch.arange(left, left + width) + 0.5) / across - 0.5).clamp(0, like.width - 1)
+        y, x = int(rows[0]), int(cols[0])
+        last_y = min(int(rows[-1]) + 2, like.height)
+        last_x = min(int(cols[-1]) + 2, like.width)
+        part = like.read_alpha(y, x, last_y - y, last_x - x)[0]
+        rows, cols = rows - y, cols - x
+        y_0, x_0 = rows.long(), cols.long()
+        y_1 = (y_0 + 1).clamp(max=part.shape[0] - 1)
+        x_1 = (x_0 + 1).clamp(max=part.shape[1] - 1)
+        f, g = (rows - y_0)[:, None], (cols - x_0)[None]
+        upper = part[y_0][:, x_0] * (1 - g) + part[y_0][:, x_1] * g
+        lower = part[y_1][:, x_0] * (1 - g) + part[y_1][:, x_1] * g
+        return (upper * (1 - f) + lower * f)[None].clamp(0, 1)
+
+    return window
+
+
+def _seams(canvas: StoredCanvas, plan: TilePlan, phase: int) -> SeamReport:
+    """Measure the seams of the finished canvas, band by band."""
+    meter = SeamMeter(canvas.height, canvas.width, plan.borders(), phase)
+    top = float(2**canvas.bits - 1)
+    for y in range(0, canvas.height, _BAND):
+        rows = canvas.read(y, 0, min(_BAND, canvas.height - y), canvas.width)
+        meter.add(y, torch.from_numpy(rows.astype("float32")).permute(2, 0, 1) / top)
+    return meter.report()
+
+
+def _consistency(source: FileSource, target: Path) -> float:
+    """Return the RMSE between ``A`` of the file that was written and the measurement."""
+    if target.suffix.lower() == ".zarr":
+        stored = StoredCanvas.open(target)
+        top = float(2**stored.bits - 1)
+
+        def read(w: Window) -> torch.Tensor:
+            values = stored.read(w.top, w.left, w.height, w.width).astype("float32")
+            return torch.from_numpy(values).permute(2, 0, 1) / top
+
+    else:
+        picture = open_windows(target, scratch=target.parent)
+
+        def read(w: Window) -> torch.Tensor:
+            return picture.read(w.top, w.left, w.height, w.width)
+
+    squares = weights = 0.0
+    for window in source.windows():
+        problem = source.at(window)
+        u = read(window)[None, : source.A.in_shape[0]].to(source.device)
+        s, n = problem.residual_squares(u.expand(1, *problem.A.in_shape))
+        squares, weights = squares + s, weights + n
+    if not weights:
+        raise OutputError("nothing was measured")
+    return float((squares / weights) ** 0.5)

@@ -110,3 +110,22 @@ def test_a_guide_sets_the_means_of_cells_above_its_level_and_lets_go_below(rows,
 def test_identity_without_noise_is_the_measurement():
     y = normal(1, *SHAPE)
     assert torch.equal(DDNM(Measurement(Identity(SHAPE), y)).correct(0 * y, STEP), y)
+
+
+@given(st.sampled_from([2, 3, 4]), st.integers(0, 99))
+@settings(max_examples=20)
+def test_a_correction_that_is_spread_is_as_consistent_and_smoother(s, seed):
+    spread = 0.3 * s
+    A = AveragePool((3, 8 * s, 6 * s), s)
+    g = torch.Generator().manual_seed(seed)
+    y = torch.rand((1, *A.out_shape), generator=g)
+    step = Step(1, 1.0, 0.5, 0.0)
+    x_0 = torch.zeros((1, *A.in_shape))
+    plain = DDNM(Measurement(A, y)).correct(x_0, step)
+    smooth = DDNM(Measurement(A, y), spread).correct(x_0, step)
+    torch.testing.assert_close(A(smooth), y, rtol=0, atol=1e-5)
+    inner = slice(s, -s)
+    jumps = [float(x[..., inner].diff(dim=-1).square().mean()) for x in (plain, smooth)]
+    assert jumps[1] < jumps[0]
+    kept = DDNM(Measurement(A, A(smooth)), spread).correct(smooth, step)
+    torch.testing.assert_close(kept, smooth, rtol=0, atol=1e-5)

@@ -8,6 +8,7 @@ import typer
 
 from sfumato._version import __version__
 from sfumato.cli import commands
+from sfumato.cli.bench import bench_app
 from sfumato.cli.models import models_app
 from sfumato.cli.train import train_app
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 commands.add_to(app)
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
+app.add_typer(bench_app, name="bench")
 
 
 def _version(asked: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,12 +36,14 @@ from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.jobs import Streamed
 from sfumato.pipeline.presets import links
-from sfumato.pipeline.problem import Problem, make_problem
+from sfumato.pipeline.problem import Problem, Source, make_problem
+from sfumato.pipeline.region import Region
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.restore import Event, Result, stream
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
+from sfumato.tiling import Executor
 from sfumato.zoo import Prior
 
 #: Restoring a file yields the events of the restoration and returns the report.
@@ -48,7 +51,7 @@ FileRestoration = Generator[Event, None, Report]
 
 
 @dataclass(frozen=True)
-class Source:
+class Read:
     """A measurement as it came from its file: the numbers, and the picture they belong to."""
 
     y: Tensor
@@ -56,7 +59,7 @@ class Source:
     digest: str
 
 
-def read_source(path: Path, *, limit_pixels: int | None = None) -> Source:
+def read_source(path: Path, *, limit_pixels: int | None = None) -> Read:
     """Read a picture, or a measurement that is none (a ``.npy`` array, a float TIFF).
 
     Raises ImageError where the file cannot be read.
@@ -68,7 +71,7 @@ def read_source(path: Path, *, limit_pixels: int | None = None) -> Source:
     else:
         picture = read_picture(path, **limit)
         y = picture.pixels
-    return Source(y, picture, digest(path))
+    return Read(y, picture, digest(path))
 
 
 def restore_file(
@@ -83,8 +86,10 @@ def restore_file(
     device: str = "cpu",
     keep_job: bool = False,
     restart: bool = False,
+    region: Region | None = None,
+    executor: Executor | None = None,
 ) -> FileRestoration:
-    """Restore one file: bits, profile, EXIF and alpha of the source are kept.
+    """Restore one file, or a ``region`` of the result: bits, profile, EXIF and alpha are kept.
 
     Tile by tile the picture streams from file to file in bounded memory, by way of the folder
     ``TARGET.job``, and a run that was killed goes on there (``restart`` begins anew). All other
@@ -105,11 +110,24 @@ def restore_file(
         check_output(path)
     _refuse_overwriting([target, *beside, proof_path], [source, *_files_of(degradation)])
     _check_report(proof_path)
+    if region is not None:
+        return (
+            yield from _restore_region(
+                source, target, degradation, region, prior, settings, proof_path, device
+            )
+        )
     picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
     if picture is not None and resolved is not None:
         _check_streamed(picture, target, limit_pixels)
         streamed = Streamed(
-            picture, target, resolved, prior, digest(source), keep_job=keep_job, restart=restart
+            picture,
+            target,
+            resolved,
+            prior,
+            digest(source),
+            executor,
+            keep_job=keep_job,
+            restart=restart,
         )
         proof = yield from streamed.restore()
         noted = _with_notes(proof, picture.picture, target, degradation)
@@ -141,6 +159,41 @@ def restore_file(
     proof = _with_notes(proof, read.picture, target, degradation, notes)
     proof.write(proof_path)
     return proof
+
+
+def _restore_region(
+    path: Path,
+    target: Path,
+    degradation: Degradation,
+    region: Region,
+    prior: Prior,
+    settings: Settings,
+    proof_path: Path,
+    device: str,
+) -> FileRestoration:
+    """Restore a region of what would be the result."""
+    settings = settings.model_copy(update={"samples": 1})
+    if streams(path, degradation):
+        windows = open_windows(path, scratch=_scratch(target))
+        source: Source = FileSource(windows, degradation, device)
+        bits, notes, like = windows.bits, windows.notes, Picture(_nothing(), bits=windows.bits)
+        like = replace(like, icc=windows.icc, resolution=windows.resolution)
+    else:
+        read = read_source(path)
+        source = make_problem(read.y.to(device), degradation, bits=read.picture.bits)
+        bits, notes, like = read.picture.bits, read.picture.notes, read.picture
+    resolved = resolve(settings, source, prior)
+    image, report = yield from region.restore(
+        source, resolved, prior, degradation, bits=bits, device=device
+    )
+    write_picture(replace(like, pixels=image.cpu(), alpha=None), target)
+    report = report.with_notes(*notes)
+    report.write(proof_path)
+    return report
+
+
+def _nothing() -> Tensor:
+    return torch.zeros(3, 1, 1)
 
 
 def _by_tiles(

@@ -25,7 +25,7 @@ from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Event, Run
 from sfumato.pipeline.source import FileSource
-from sfumato.tiling import Canvas, Tile, TilePlan
+from sfumato.tiling import Canvas, Executor, Tile, TilePlan
 from sfumato.zoo import Prior
 
 #: Finished tiles are made durable about this often, in seconds; a kill loses no more.
@@ -45,6 +45,7 @@ class Streamed:
     r: Resolved
     prior: Prior
     input_digest: str
+    executor: Executor | None = None
     keep_job: bool = False
     restart: bool = False
 
@@ -82,6 +83,7 @@ class Streamed:
             self.prior,
             bits=self.source.picture.bits,
             device=self.source.device,
+            executor=self.executor,
         )
         yield run.started()
         with Job.open(self.folder, self.plan(), restart=self.restart) as job:

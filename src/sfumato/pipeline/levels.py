@@ -60,7 +60,8 @@ class RestoredLevel:
     """One level of a problem, coarser by ``ratio``; see ``LevelSource``.
 
     ``guide`` is the canvas of the next coarser level, ``given`` an image to begin from (1,
-    channels, height, width of the whole image). ``bits`` are the result's.
+    channels, height, width of the whole image). ``bits`` are the result's, and
+    ``place`` is where the image begins in a larger one that it is a part of.
     """
 
     source: Source
@@ -70,6 +71,12 @@ class RestoredLevel:
     bits: int
     guide: Canvas | None = None
     given: Images | None = None
+    place: tuple[int, int] = (0, 0)
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Where its first pixel lies in the noise."""
+        return self.place[0] // self.ratio, self.place[1] // self.ratio
 
     @property
     def shape(self) -> Shape:
@@ -141,7 +148,8 @@ class RestoredLevel:
         """Noise that a grey picture in three channels lacks: across (1, 1, 1), as along it."""
         field = replace(self.field, level=254)
         shape = (self.shape[0], window.height, window.width)
-        z = field(draw=0, top=window.top, left=window.left, shape=shape, device=m.y.device)[None]
+        top, left = self.origin[0] + window.top, self.origin[1] + window.left
+        z = field(draw=0, top=top, left=left, shape=shape, device=m.y.device)[None]
         return m.sigma_y * (z - z.mean(1, keepdim=True))
 
 

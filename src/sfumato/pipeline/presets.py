@@ -48,7 +48,7 @@ _EVEN = 1000.0
 PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("denoise", "distortion"): Preset("rounds", 1, 1.0, 1.0),
     ("denoise", "perception"): Preset("ddim", 12, 1.0, 0.02, rho=3.0),
-    ("upscale", "distortion"): Preset("rounds", 20, 0.5, 0.02, rho=_EVEN, known_start=True),
+    ("upscale", "distortion"): Preset("rounds", 20, 0.7, 0.05, rho=_EVEN, known_start=True),
     ("upscale", "perception"): Preset("ddim", 16, 1.0, 0.02, eta=0.75, known_start=True),
     ("inpaint", "distortion"): Preset("rounds", 20, 10.0, 0.03, rho=_EVEN),
     ("inpaint", "perception"): Preset("ddim", 30, 20.0, 0.02),

@@ -64,7 +64,9 @@ class Resolved:
     def guidance(self, measurement: Measurement, field: NoiseField) -> Guidance:
         """Build the guidance for one measurement (of a tile, or of the whole image)."""
         if self.method == "ddnm":
-            return DDNM(measurement)
+            A = measurement.A
+            smooth = self.sampler == "rounds" and A.ratio > 1 and not A.amplifies
+            return DDNM(measurement, _SPREAD * A.ratio if smooth else 0.0)
         if self.method == "ddnm+":
             return DDNMPlus(measurement)
         return Proximal(measurement, field, final=self.sampler == "rounds")
@@ -121,6 +123,9 @@ def _objective(source: Source, s: Settings) -> Objective:
         return "perception"
     return DEFAULT_OBJECTIVE[source.task]
 
+
+#: Rounds spread what a measured value asks for over this share of its pixels' side.
+_SPREAD = 0.3
 
 #: Overlap of large tiles: no seam shows (benchmarks/seams.py).
 _OVERLAP = 64

@@ -23,7 +23,16 @@ from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
 from sfumato.samplers import walk
-from sfumato.tiling import Canvas, Engine, Progress, Restorer, TilePlan, level_ratios
+from sfumato.tiling import (
+    Canvas,
+    Engine,
+    Executor,
+    InProcess,
+    Progress,
+    Restorer,
+    TilePlan,
+    level_ratios,
+)
 from sfumato.zoo import Prior, load_prior
 
 
@@ -162,12 +171,15 @@ class Run:
         bits: int,
         given: Images | None = None,
         device: str | None = None,
+        place: tuple[int, int] = (0, 0),
+        executor: Executor | None = None,
     ) -> None:
         self.source = source
         self.r = r
         self.prior = prior
         self.bits = bits
         self.given = given
+        self.place = place
         self.ratios = level_ratios(r.levels)
         self.plans = [self._plan(i) for i in range(r.levels)]
         length, repeats = r.time_travel
@@ -175,7 +187,7 @@ class Run:
         moves = walk(sampler, r.sigmas(), travel_length=length, travel_repeats=repeats)
         denoiser = self._denoiser()
         restorer = Restorer(denoiser, sampler, moves, r.guidance, device=device or "cpu")
-        self.engine = Engine(restorer, r.batch)
+        self.engine = Engine(restorer, r.batch, executor or InProcess())
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 
@@ -194,7 +206,7 @@ class Run:
         """Return level ``i``, coarsest first."""
         field = NoiseField(self.r.seed, sample=sample, level=i)
         return RestoredLevel(
-            self.source, self.ratios[i], self.r, field, self.bits, guide, self.given
+            self.source, self.ratios[i], self.r, field, self.bits, guide, self.given, self.place
         )
 
     def _plan(self, i: int) -> TilePlan:

@@ -141,6 +141,7 @@ def _task(level: LevelSource, tile: Tile, canvas: Canvas | None) -> TileTask:
         shape=level.shape,
         field=level.field,
         local=level.at(tile.window),
+        origin=level.origin,
         start_sigma=level.start_sigma,
         restored=canvas.read(tile.window) if bound and canvas is not None else None,
         frozen=tile.frozen() if bound else None,

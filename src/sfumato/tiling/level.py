@@ -46,6 +46,10 @@ class LevelSource(Protocol):
         """The noise."""
 
     @property
+    def origin(self) -> tuple[int, int]:
+        """Where its first pixel lies in the noise: (top, left)."""
+
+    @property
     def start_sigma(self) -> float | None:
         """Noise to put on the start (None: that of the first step)."""
 
@@ -63,6 +67,7 @@ class Level:
     start: Images | None = None
     start_sigma: float | None = None
     guide: tuple[CoarseImages, int] | None = None
+    origin: tuple[int, int] = (0, 0)
 
     def at(self, window: Window) -> Local:
         """Cut everything to ``window``."""

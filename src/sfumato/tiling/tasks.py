@@ -35,6 +35,7 @@ class TileTask:
     shape: Shape
     field: NoiseField
     local: Local
+    origin: tuple[int, int] = (0, 0)
     start_sigma: float | None = None
     restored: Images | None = None
     frozen: Tensor | None = None
@@ -76,10 +77,9 @@ class Restorer:
 
     def noise(self, of: LevelSource | TileTask, window: Window, draw: int) -> Tensor:
         """Return one draw of the noise of a window, with a batch axis."""
+        top, left = of.origin[0] + window.top, of.origin[1] + window.left
         shape = (of.shape[0], window.height, window.width)
-        return of.field(
-            draw=draw, top=window.top, left=window.left, shape=shape, device=self.device
-        )[None]
+        return of.field(draw=draw, top=top, left=left, shape=shape, device=self.device)[None]
 
     def start(self, of: LevelSource | TileTask, window: Window, local: Local) -> Images:
         """``x_T = start + σ_T z``  with draw 0 of the noise.

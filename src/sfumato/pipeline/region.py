@@ -1,0 +1,99 @@
+"""One window of a large result, as a preview: the settings and the noise of the full run."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from sfumato.errors import SettingsError
+from sfumato.metrics import seam_report
+from sfumato.operators import Degradation, Window
+from sfumato.pipeline.problem import Problem, Source
+from sfumato.pipeline.report import Report
+from sfumato.pipeline.resolve import Resolved
+from sfumato.pipeline.restore import Advanced, Run, Started
+from sfumato.tiling import level_ratios
+from sfumato.zoo import Prior
+
+#: What lies so near around the region is restored with it, and thrown away.
+_AROUND = 48
+
+
+@dataclass(frozen=True)
+class Region:
+    """A window of the result, in its pixels."""
+
+    window: Window
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Read ``X,Y,W,H``: the left upper corner, width and height.
+
+        >>> Region.parse("100,200,64,32").window
+        Window(top=200, left=100, height=32, width=64)
+        """
+        if not re.fullmatch(r"\d+,\d+,[1-9]\d*,[1-9]\d*", text):
+            raise SettingsError(
+                f"the region '{text}'", expected="X,Y,W,H in pixels of the result: 100,200,640,480"
+            )
+        x, y, w, h = (int(n) for n in text.split(","))
+        return cls(Window(y, x, h, w))
+
+    def restore(
+        self,
+        source: Source,
+        r: Resolved,
+        prior: Prior,
+        degradation: Degradation,
+        *,
+        bits: int,
+        device: str,
+    ) -> Generator[Started | Advanced, None, tuple[Tensor, Report]]:
+        """Restore the region with what lies around it; return the picture and its report.
+
+        Near its borders it differs from the full run, whose tiles lie elsewhere.
+        """
+        t_0 = time.perf_counter()
+        around = self._around(source, r)
+        problem: Problem = source.at(around)
+        run = Run(problem, r, prior, bits=bits, device=device, place=(around.top, around.left))
+        yield run.started()
+        x = yield from run.sample(0)
+        u = ((x[0] + 1) / 2)[: 1 if problem.grey else None]
+        image = self.window.within(around).of(u).contiguous()
+        report = run.report(
+            degradation,
+            consistency=255 * problem.residual_rmse(u[None].expand(1, *problem.A.in_shape)),
+            seam=seam_report(u, run.plans[-1].borders(), max(1, problem.A.ratio)),
+            seconds=time.perf_counter() - t_0,
+        )
+        w = self.window
+        place = f"region {w.left},{w.top},{w.width},{w.height} of {source.A.in_shape[2]} x "
+        report = replace(report, width=w.width, height=w.height)
+        return image, report.with_notes(place + f"{source.A.in_shape[1]} pixels")
+
+    def _around(self, source: Source, r: Resolved) -> Window:
+        """Return the region with its surroundings, on whole cells of all levels."""
+        A, w = source.A, self.window
+        _, height, width = A.in_shape
+        if w.top + w.height > height or w.left + w.width > width:
+            raise SettingsError(
+                f"the region {w.left},{w.top},{w.width},{w.height}",
+                expected=f"one inside of the result's {width} x {height} pixels",
+            )
+        if A.locality.stride == 0:
+            raise SettingsError(
+                f"a region with {A}, whose measured values reach across the image",
+                expected="a local operator",
+                do="leave out --region",
+            )
+        cell = math.lcm(A.locality.stride, 2 * level_ratios(r.levels)[0])
+        top, left = ((max(0, n - _AROUND) // cell) * cell for n in (w.top, w.left))
+        bottom = min(height, -(-(w.top + w.height + _AROUND) // cell) * cell)
+        right = min(width, -(-(w.left + w.width + _AROUND) // cell) * cell)
+        return Window(top, left, bottom - top, right - left)

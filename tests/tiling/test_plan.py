@@ -150,6 +150,36 @@ def test_in_raster_order_margins_are_at_the_right_and_the_bottom(plan):
             assert not bool(own[-m:].any())
 
 
+@given(axes(), st.integers(1, 700))
+@settings(max_examples=60)
+def test_with_corners_waves_are_those_of_2_i_plus_j(axis, width):
+    height, tile, overlap, stride = axis
+    tile = max(tile, 60 // stride * stride + overlap + stride, 2 * overlap + 2 * stride)
+    margin = overlap // 2 // stride * stride
+    plan = TilePlan(height, width, tile, overlap, stride, margin=margin, corners=True)
+    owner = painted(plan)
+    rows = [s for s, _ in positions(height, tile, overlap, stride)]
+    cols = [s for s, _ in positions(width, tile, overlap, stride)]
+    wave = {t.number: t.wave for t in plan.tiles}
+    for t in plan.tiles:
+        i, j = rows.index(t.window.top), cols.index(t.window.left)
+        assert t.wave <= 2 * i + j
+        if margin:
+            assert t.wave == 2 * i + j or len(cols) == 1
+        inside, frozen = t.window.of(owner), t.frozen()[0]
+        # All that is finished in its window binds it, and nothing else.
+        assert torch.equal(frozen, inside < t.number)
+        assert all(wave[k] < t.wave for k in inside[frozen].unique().tolist())
+        movable = t.movable.of(frozen)
+        assert not bool(movable.any())
+        assert bool((t.movable.of(inside) == t.number).any())
+
+
+def test_corners_need_raster_order():
+    with pytest.raises(SettingsError, match="raster"):
+        TilePlan(100, 100, 40, 16, order="centre", corners=True)
+
+
 @pytest.mark.parametrize("margin", [-4, 3, 12])
 def test_impossible_margins_are_refused(margin):
     with pytest.raises(SettingsError, match="margin"):

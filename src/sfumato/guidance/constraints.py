@@ -17,9 +17,10 @@ from sfumato.operators import AveragePool
 class Paste(Guidance):
     """Mask-shift restoration's constraint:  ``x̂_0 = A_m x. + (I − A_m) x_0``.
 
-    Wraps the tile's own guidance, and has the last word after it. ``frozen`` (1, height, width) is
-    true where ``restored`` (1, channels, height, width) holds finished pixels. They bring no
-    measurement noise along, so that their noise is the sampler's own.
+    Wraps the tile's own guidance, and has the first word and the last: a measurement that
+    straddles finished and free pixels is to be met given the finished ones. ``frozen`` (1, height,
+    width) is true where ``restored`` (1, channels, height, width) holds finished pixels. They
+    bring no measurement noise along, so that their noise is the sampler's own.
 
     Reference: arXiv 2303.00354, section 3.2.
     """
@@ -33,6 +34,7 @@ class Paste(Guidance):
 
     @override
     def correct(self, x_0: Images, step: Step) -> Images:
+        x_0 = torch.where(self.frozen, self.restored, x_0)
         return torch.where(self.frozen, self.restored, self.inner.correct(x_0, step))
 
     @override

@@ -33,10 +33,10 @@ class DDNM(Guidance):
     @override
     def correct(self, x_0: Images, step: Step) -> Images:
         A, y = self.m.A, self.m.y
-        if self.spread:
+        if self.spread and self.m.movable is None:
             for _ in range(2):
-                x_0 = x_0 + _smooth(A.pinv(y - A(x_0)), self.spread)
-        return x_0 + A.pinv(y - A(x_0))
+                x_0 = x_0 + _smooth(self.m.AF.pinv(y - A(x_0)), self.spread)
+        return x_0 + self.m.AF.pinv(y - A(x_0))
 
 
 def _smooth(x: Images, std: float) -> Images:

@@ -38,6 +38,13 @@ class Measurement:
     #: Where the first pixel of ``x``, and that of ``y``, lie in the whole image's: (top, left).
     origin: tuple[int, int] = (0, 0)
     y_origin: tuple[int, int] = (0, 0)
+    #: ``A F``, where ``F`` keeps the pixels that may still change (None: all may).
+    movable: Operator | None = None
+
+    @property
+    def AF(self) -> Operator:
+        """``A`` as corrections see it: they change what may still change, and no more."""
+        return self.A if self.movable is None else self.movable
 
     def __post_init__(self) -> None:
         if tuple(self.y.shape) != (1, *self.A.out_shape):
@@ -49,11 +56,20 @@ class Measurement:
             raise ShapeError("a measurement with NaN or infinity", expected="finite numbers")
 
     def crop(self, window: Window) -> Measurement:
-        """Cut to one window of the image, aligned to the operator's cells."""
-        measured = self.A.measured(window)
+        """Cut to one window of the image, aligned to the operator's cells.
+
+        Where the operator has a halo, the values near the cut edges are those of the window alone.
+        """
+        return self._cut(window, self.A.crop(window), self.A.measured(window))
+
+    def inside(self, window: Window) -> Measurement:
+        """Cut to the values whose whole support is in a window; as ``crop`` without a halo."""
+        return self._cut(window, *self.A.inside(window))
+
+    def _cut(self, window: Window, A: Operator, measured: Window) -> Measurement:
         (top, left), (y_top, y_left) = self.origin, self.y_origin
         return Measurement(
-            self.A.crop(window),
+            A,
             measured.of(self.y),
             self.sigma_y,
             (top + window.top, left + window.left),

@@ -61,7 +61,7 @@ class Proximal(Guidance):
                 do="use ddnm",
             )
         self.m = measurement
-        self._svd = measurement.A.svd()
+        self._svd = measurement.AF.svd()
         # A plane of its own: the sampler takes its fresh noise from ``field`` itself.
         self.field = replace(field, level=~field.level)
         self.final = final
@@ -73,7 +73,7 @@ class Proximal(Guidance):
 
     def _K(self, v: Tensor, r_squared: float) -> Tensor:
         """Apply ``K`` to a measurement."""
-        A, damping = self.m.A, self.m.sigma_y**2 / r_squared
+        A, damping = self.m.AF, self.m.sigma_y**2 / r_squared
         if self._svd is not None:
             s = self._svd.s.to(v)
             return self._svd.v(s / (s**2 + damping) * self._svd.u_t(v))

@@ -1,6 +1,6 @@
 """Degradation operators ``y = A x``: one operator a file, composition, and the text form."""
 
-from sfumato.operators.base import GLOBAL, SVD, Locality, Operator, Window
+from sfumato.operators.base import GLOBAL, SVD, Axis, Locality, Operator, Window
 from sfumato.operators.bicubic import Bicubic
 from sfumato.operators.composition import Composition, compose
 from sfumato.operators.compressed import BlockSensing, WalshHadamard
@@ -16,8 +16,10 @@ from sfumato.operators.kernels import (
     uniform_kernel,
 )
 from sfumato.operators.krylov import KrylovPinv
+from sfumato.operators.part import Part
 from sfumato.operators.pixelwise import Identity, Mask, random_mask
 from sfumato.operators.pool import AveragePool
+from sfumato.operators.restricted import restricted
 from sfumato.operators.text import (
     Degradation,
     Link,
@@ -32,6 +34,7 @@ __all__ = [
     "GLOBAL",
     "SVD",
     "AveragePool",
+    "Axis",
     "Bicubic",
     "BlockSensing",
     "Composition",
@@ -46,6 +49,7 @@ __all__ = [
     "Locality",
     "Mask",
     "Operator",
+    "Part",
     "WalshHadamard",
     "Window",
     "anisotropic_gaussian_kernel",
@@ -58,5 +62,6 @@ __all__ = [
     "random_mask",
     "read_kernel",
     "read_strokes",
+    "restricted",
     "uniform_kernel",
 ]

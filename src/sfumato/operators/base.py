@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,19 @@ class Window:
         rows, cols = self.slices
         return x[..., rows, cols]
 
+    def holds(self, inner: Window) -> bool:
+        """Say whether another rectangle lies in this one, on which it may border.
+
+        >>> Window(0, 0, 8, 8).holds(Window(4, 4, 4, 4))
+        True
+        """
+        down, right = inner.top - self.top, inner.left - self.left
+        return (
+            min(down, right) >= 0
+            and down + inner.height <= self.height
+            and right + inner.width <= self.width
+        )
+
     def within(self, outer: Window) -> Window:
         """Return this rectangle in the coordinates of one that holds it.
 
@@ -65,6 +78,21 @@ class Locality:
 
 #: The locality of an operator whose values may depend on the whole image.
 GLOBAL = Locality(stride=0)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One factor of  A = A_h ⊗ A_w,  as a value: what its matrix is computed from.
+
+    Equal axes have equal matrices, so that what is made of one is made once.
+    """
+
+    make: Callable[..., Tensor]
+    arguments: tuple[Hashable, ...]
+
+    def matrix(self) -> Tensor:
+        """Return the dense matrix, (values, pixels), in float64 on the CPU."""
+        return self.make(*self.arguments)
 
 
 @dataclass(frozen=True)
@@ -147,6 +175,29 @@ class Operator(ABC):
         """Return the window of ``y`` that belongs to an aligned window of ``x``."""
         raise NotImplementedError(f"{self} is not local: it cannot be cut to {window}")
 
+    def inside(self, window: Window) -> tuple[Operator, Window]:
+        """Return the values whose whole support is in an aligned window, and where they lie in y.
+
+        The operator takes images of the window's shape, and  A_W(W.of(x)) = W_y.of(A x)  for
+        every ``x``: other than those of ``crop``, its values are those of the whole image also
+        where ``A`` has a halo. Support counts as far as the image goes.
+
+        Raises ShapeError for windows that are not aligned to the cells, that reach beyond the
+        image, or that hold no value's support.
+        """
+        if not self.locality.tileable:
+            raise NotImplementedError(f"{self} does not know which values lie in {window}")
+        require_cells(self, window)
+        return self.crop(window), self.measured(window)
+
+    @property
+    def axes(self) -> tuple[Axis, Axis] | None:
+        """``A_h`` and ``A_w`` where  A = A_h ⊗ A_w,  the same for every channel; else None.
+
+        They are for windows: their matrices are dense.
+        """
+        return None
+
     @property
     def disjoint_rows(self) -> bool:
         """Whether each value of ``x`` enters at most one of ``y`` (then ``A Aᵀ`` is diagonal)."""
@@ -192,6 +243,34 @@ class Operator(ABC):
     def __str__(self) -> str:
         """Name the operator as in its text form."""
         return type(self).__name__
+
+
+def whole_cells(A: Operator, window: Window) -> Window:
+    """Return the part of ``window`` that consists of whole cells of the image of ``A``.
+
+    The image's last cells may be smaller ones. Without a whole cell the part has no pixels.
+    """
+    s = A.locality.stride
+
+    def span(first: int, n: int, size: int) -> tuple[int, int]:
+        start, end = max(0, -(-first // s) * s), min(first + n, size)
+        return start, max(0, (end if end == size else end - end % s) - start)
+
+    (top, height), (left, width) = (
+        span(window.top, window.height, A.in_shape[1]),
+        span(window.left, window.width, A.in_shape[2]),
+    )
+    return Window(top, left, height, width)
+
+
+def require_cells(A: Operator, window: Window) -> None:
+    """Raise ShapeError unless ``window`` consists of whole cells of the image of ``A``."""
+    cells = whole_cells(A, window)
+    if cells != window or min(cells.height, cells.width) < 1:
+        raise ShapeError(
+            f"{window} of an image of {A.in_shape[2]} x {A.in_shape[1]} pixels",
+            expected=f"a window inside, with place and sides in multiples of {A.locality.stride}",
+        )
 
 
 def reciprocal(d: Tensor) -> Tensor:

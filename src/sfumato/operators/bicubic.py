@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from sfumato._typing import Images, Measurements, Shape
 from sfumato.errors import DegradationError, ShapeError
-from sfumato.operators.base import SVD, Locality, Operator, Window
+from sfumato.operators.base import SVD, Axis, Locality, Operator, Window
+from sfumato.operators.part import inside
 
 #: Cells that one measured value is made of along an axis: its own and two on each side.
 _REACH = 2
@@ -109,6 +110,17 @@ class Bicubic(Operator):
         return Window(window.top // s, window.left // s, window.height // s, window.width // s)
 
     @override
+    def inside(self, window: Window) -> tuple[Operator, Window]:
+        halo = self.locality.halo
+        return inside(self, window, ((halo, halo), (halo, halo)))
+
+    @property
+    @override
+    def axes(self) -> tuple[Axis, Axis]:
+        _, h, w = self.out_shape
+        return Axis(_matrix, (h, self.factor)), Axis(_matrix, (w, self.factor))
+
+    @override
     def __str__(self) -> str:
         return f"bicubic:{self.factor}"
 
@@ -166,9 +178,14 @@ def _up(y: Tensor, factor: int) -> Tensor:
     return (torch.stack(sources, dim=-1) @ _like(_taps(factor), y)).flatten(-2)
 
 
+def _matrix(n: int, factor: int) -> Tensor:
+    """Return ``B`` with ``n`` rows as a dense matrix."""
+    return _up(torch.eye(n, dtype=torch.float64), factor)
+
+
 @lru_cache(maxsize=16)
 def _decomposed(n: int, factor: int) -> tuple[Tensor, Tensor]:
     """Return ``U`` and ``s`` of ``B`` with ``n`` rows, from  B Bᵀ = U diag(s²) Uᵀ."""
-    gram = _down(_up(torch.eye(n, dtype=torch.float64), factor), factor)
+    gram = _down(_matrix(n, factor), factor)
     squares, U = torch.linalg.eigh((gram + gram.mT) / 2)
     return U, squares.sqrt()

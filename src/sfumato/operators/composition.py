@@ -11,10 +11,20 @@ from torch import Tensor
 from typing_extensions import override
 
 from sfumato._typing import Images, Measurements
-from sfumato.errors import ShapeError
+from sfumato.errors import DegradationError, ShapeError
 from sfumato.linalg import least_squares, widened
-from sfumato.operators.base import GLOBAL, SVD, Locality, Operator, Window, reciprocal
+from sfumato.operators.base import (
+    GLOBAL,
+    SVD,
+    Locality,
+    Operator,
+    Window,
+    reciprocal,
+    require_cells,
+    whole_cells,
+)
 from sfumato.operators.convolution import TRUNCATION
+from sfumato.operators.part import Part
 
 
 def compose(*operators: Operator) -> Operator:
@@ -52,7 +62,7 @@ class Composition(Operator):
         super().__init__(operators[0].in_shape, operators[-1].out_shape)
         self.operators = operators
         if not self.disjoint_rows:
-            self.truncation = self._split[1].truncation if self._split[0] else 0.0
+            self.truncation = self.split[1].truncation if self.split[0] else 0.0
 
     @override
     def forward(self, x: Images) -> Measurements:
@@ -63,8 +73,8 @@ class Composition(Operator):
         return reduce(lambda v, A: A.adjoint(v), reversed(self.operators), y)
 
     @cached_property
-    def _split(self) -> tuple[tuple[Operator, ...], Operator]:
-        """The leading operators with ``A Aᵀ = c I``, and the rest (never empty)."""
+    def split(self) -> tuple[tuple[Operator, ...], Operator]:
+        """Return the leading operators with ``A Aᵀ = c I``, and the rest (never empty)."""
         n = 0
         while n < len(self.operators) - 1 and self.operators[n].gram_scale is not None:
             n += 1
@@ -78,7 +88,7 @@ class Composition(Operator):
     def pinv(self, y: Measurements) -> Images:
         if self._diagonal is not None:
             return self.adjoint(y * reciprocal(self._diagonal).to(y))
-        first, rest = self._split
+        first, rest = self.split
         if first:
             return reduce(lambda v, A: A.pinv(v), reversed(first), rest.pinv(y))
         x = least_squares(self.forward, self.adjoint, widened(y), damping=self.damping)
@@ -87,7 +97,7 @@ class Composition(Operator):
     @property
     @override
     def damping(self) -> float:
-        first, rest = self._split
+        first, rest = self.split
         if self.disjoint_rows:
             return 0.0
         if not first:
@@ -123,6 +133,35 @@ class Composition(Operator):
     def measured(self, window: Window) -> Window:
         return reduce(lambda w, A: A.measured(w), self.operators, window)
 
+    @override
+    def inside(self, window: Window) -> tuple[Operator, Window]:
+        """Return what is inside of one part after the other; one of them may have a halo.
+
+        Raises DegradationError for more halos, and for parts that are global; ShapeError as
+        ``Operator.inside``.
+        """
+        if self.locality.stride == 0 or sum(A.locality.halo > 0 for A in self.operators) > 1:
+            raise DegradationError(
+                f"{self} in a window", expected="local operators, of which one has a halo"
+            )
+        require_cells(self, window)
+        parts: list[Operator] = []
+        given = window
+        for A in self.operators:
+            cells = whole_cells(A, window)
+            if min(cells.height, cells.width) < 1:
+                raise ShapeError(f"{given}, which holds no value of {self}", expected="more cells")
+            if cells != window:
+                parts.append(Part(parts.pop(), cells.within(window)))
+            part, window = A.inside(cells)
+            parts.append(part)
+        return compose(*parts), window
+
+    @property
+    @override
+    def ratio(self) -> int:
+        return math.prod(A.ratio for A in self.operators)
+
     @property
     @override
     def disjoint_rows(self) -> bool:
@@ -139,7 +178,7 @@ class Composition(Operator):
     def svd(self) -> SVD | None:
         if self.disjoint_rows:
             return super().svd()
-        first, rest = self._split
+        first, rest = self.split
         inner = rest.svd() if first else None
         if inner is None:
             return None

@@ -14,7 +14,8 @@ from typing_extensions import override
 from sfumato._typing import Images, Measurements, Shape
 from sfumato.errors import DegradationError
 from sfumato.linalg import dct, idct, least_squares, widened
-from sfumato.operators.base import SVD, Locality, Operator, Window, reciprocal
+from sfumato.operators.base import SVD, Axis, Locality, Operator, Window, reciprocal
+from sfumato.operators.part import inside
 
 #: How the picture goes on beyond its border: mirrored at the pixels' outer edge, or by its last
 #: pixel.
@@ -40,6 +41,9 @@ _MAX_ITERATIONS = 10_000
 #: Longest side for which the singular values of a separable blur are computed axis by axis (cubic
 #: in the side).
 _LONGEST_FACTORED_SIDE = 4096
+
+#: Largest halo with which a blur is cut to windows: of a wider one too little is left inside.
+_LARGEST_HALO = 32
 
 
 class Convolution(Operator):
@@ -167,6 +171,39 @@ class Convolution(Operator):
         """Return the window itself: the blurred picture lies on the sharp one."""
         return window
 
+    @override
+    def inside(self, window: Window) -> tuple[Operator, Window]:
+        """Return the values in ``window`` that see nothing beyond its inner sides.
+
+        Their pseudo-inverse is truncated for separable kernels, and damped for all others. Raises
+        DegradationError for a halo above 32 pixels.
+        """
+        if self.locality.halo > _LARGEST_HALO:
+            raise DegradationError(
+                f"{self}, which looks {self.locality.halo} pixels far, in a window",
+                expected=f"at most {_LARGEST_HALO} pixels",
+                do="restore the image as a whole, or jointly",
+            )
+        rows, cols = map(_margins, self.kernel.shape)
+        return inside(self, window, (rows, cols), damping=self.truncation * self._largest_gain)
+
+    @property
+    @override
+    def axes(self) -> tuple[Axis, Axis] | None:
+        """A matrix for each axis where the kernel is of rank 1, and no side very long."""
+        return self._axes
+
+    @cached_property
+    def _axes(self) -> tuple[Axis, Axis] | None:
+        factors, (_, h, w) = _separated(self.kernel), self.in_shape
+        if factors is None or max(h, w) > _LONGEST_FACTORED_SIDE:
+            return None
+        column, row = (tuple(f.tolist()) for f in factors)
+        return (
+            Axis(_axis_matrix, (column, h, self.boundary)),
+            Axis(_axis_matrix, (row, w, self.boundary)),
+        )
+
     @property
     @override
     def amplifies(self) -> bool:
@@ -188,12 +225,10 @@ class Convolution(Operator):
         odd = _with_odd_sides(self.kernel)
         if self.boundary == "reflect" and _is_symmetric(odd):
             return _cosine_svd(_cosine_gain(odd, h, w), self._floor, self.in_shape[0])
-        factors = _separated(self.kernel)
-        if factors is None or max(h, w) > _LONGEST_FACTORED_SIDE:
+        if self.axes is None:
             return None
-        column, row = (tuple(f.tolist()) for f in factors)
-        axes = _axis_svd(column, h, self.boundary), _axis_svd(row, w, self.boundary)
-        return _separable_svd(*axes, self._floor, self.in_shape[0])
+        rows, cols = map(_axis_svd, self.axes)
+        return _separable_svd(rows, cols, self._floor, self.in_shape[0])
 
     @property
     def _floor(self) -> float:
@@ -331,15 +366,17 @@ def _cosine_svd(gain: Tensor, floor: float, channels: int) -> SVD:
     )
 
 
-@lru_cache(maxsize=8)
-def _axis_svd(
-    taps: tuple[float, ...], n: int, boundary: Boundary
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return U, s, V of the convolution of ``n`` pixels in a line, as a dense matrix."""
+def _axis_matrix(taps: tuple[float, ...], n: int, boundary: Boundary) -> Tensor:
+    """Return the convolution of ``n`` pixels in a line as a dense matrix."""
     k = len(taps)
     continued = _extend(torch.eye(n, dtype=torch.float64), k, boundary)
     A = sum(tap * continued[:, k - 1 - m : k - 1 - m + n].T for m, tap in enumerate(taps))
-    U, s, Vh = torch.linalg.svd(torch.as_tensor(A))
+    return torch.as_tensor(A)
+
+
+@lru_cache(maxsize=8)
+def _axis_svd(axis: Axis) -> tuple[Tensor, Tensor, Tensor]:
+    U, s, Vh = torch.linalg.svd(axis.matrix())
     return U, s, Vh.T.contiguous()
 
 

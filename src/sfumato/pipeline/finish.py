@@ -15,6 +15,8 @@ from sfumato.pipeline.problem import Problem
 #: Agreement that is reached before rounding to 8 bits, which adds up to 0.29/255.
 _GOAL = 0.02 / 255
 _GOAL_DAMPED = 0.3 / 255
+#: Values that straddle finished pixels carry those pixels' rounding, which the others cannot undo.
+_GOAL_BOUND = 0.2 / 255
 
 _ROUNDS = 60
 #: A blur that is off by more after the first rounds is not the one that was: no use in more.
@@ -32,6 +34,8 @@ def settle(x: Tensor, problem: Problem) -> Tensor:
     if not problem.exact:
         return x
     goal = _GOAL_DAMPED if problem.measurement.sigma_y > 0 else _GOAL
+    if problem.measurement.movable is not None:
+        goal = max(goal, _GOAL_BOUND)
     rmse = problem.residual_rmse((x + 1) / 2)
     if problem.measurement.A.disjoint_rows:
         phases = [_Phase(free=True, gain=1e-3)]
@@ -78,8 +82,8 @@ def _towards(x: Tensor, problem: Problem, k: int, *, free: bool) -> Tensor:
     beyond. Else it is 1, and the projections creep: onto a white patch of grey, each takes blue
     3 % of the way. Where ``A⁺`` would amplify rounding the step is damped, ever less so.
     """
-    m, A = problem.measurement, problem.measurement.A
-    residual = m.y - A(x)
+    m, A = problem.measurement, problem.measurement.AF
+    residual = m.y - m.A(x)
     if m.sigma_y == 0 and not free:
         return A.pinv(residual)
     push = A.adjoint(residual)

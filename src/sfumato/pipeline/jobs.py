@@ -21,6 +21,7 @@ from sfumato.io.windows import PictureWindows, open_windows
 from sfumato.metrics import SeamMeter, SeamReport
 from sfumato.operators import Window
 from sfumato.pipeline.canvas import GridCanvas
+from sfumato.pipeline.levels import grown
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Event, Run
@@ -232,10 +233,15 @@ def _consistency(source: FileSource, target: Path) -> float:
             return picture.read(w.top, w.left, w.height, w.width)
 
     squares = weights = 0.0
+    A = source.A
+    reach = -(-A.locality.halo // A.locality.stride) * A.locality.stride
+    whole = Window(0, 0, *A.in_shape[1:])
     for window in source.windows():
-        problem = source.at(window)
-        u = read(window)[None, : source.A.in_shape[0]].to(source.device)
-        s, n = problem.residual_squares(u.expand(1, *problem.A.in_shape))
+        around = grown(window, reach, whole)
+        problem = source.at(around)
+        u = read(around)[None, : A.in_shape[0]].to(source.device)
+        part = A.measured(window).within(A.inside(around)[1])
+        s, n = problem.residual_squares(u.expand(1, *problem.A.in_shape), part)
         squares, weights = squares + s, weights + n
     if not weights:
         raise OutputError("nothing was measured")

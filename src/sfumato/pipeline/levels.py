@@ -38,12 +38,16 @@ class Finisher:
     def __call__(self, x: Images, parts: Sequence[Window]) -> Images:
         """Settle the parts that will be kept."""
         x = x.clone()
+        if not self.problem.A.locality.tileable:
+            return self._on_grid(settle(x, self.problem))
         for part in _joined(parts):
-            settled = settle(part.of(x), self.problem.at(part))
-            if self.problem.grey:
-                settled = settled.mean(1, keepdim=True).expand_as(settled)
-            part.of(x).copy_(2 * quantise((settled + 1) / 2, self.bits) - 1)
+            part.of(x).copy_(self._on_grid(settle(part.of(x), self.problem.at(part))))
         return x
+
+    def _on_grid(self, x: Images) -> Images:
+        if self.problem.grey:
+            x = x.mean(1, keepdim=True).expand_as(x)
+        return 2 * quantise((x + 1) / 2, self.bits) - 1
 
 
 def _joined(parts: Sequence[Window]) -> Sequence[Window]:
@@ -113,15 +117,23 @@ class RestoredLevel:
         """Return the problem of a window of the full image."""
         return self.source.at(window)
 
+    def alone(self, window: Window) -> Measurement:
+        """Return what was measured of a window of this level, as if it were the whole."""
+        if self.ratio == 1 and not self.source.A.locality.tileable:
+            return self.source.alone(window).measurement
+        return self.measurement(window)
+
     def measurement(self, window: Window) -> Measurement:
         """Return what was measured of a window of this level."""
         k = self.ratio
         fine = Window(window.top * k, window.left * k, window.height * k, window.width * k)
         return self.problem(fine).coarser(k)
 
-    def at(self, window: Window) -> Local:
-        """Return what is known about a window."""
+    def at(self, window: Window, free: Window | None = None) -> Local:
+        """Return what is known about a window, of which only ``free`` may change."""
         problem = self.problem(window) if self.ratio == 1 else None
+        if problem is not None and free is not None:
+            problem = problem.given(free)
         m = problem.measurement if problem else self.measurement(window)
         guide = None if self.guide is None else (self.guide.read(coarser(window, 2)), 2)
         finish = Finisher(problem, self.bits) if problem else None
@@ -136,13 +148,14 @@ class RestoredLevel:
             return m.y + self._colour_noise(window, m) if self.source.grey else m.y
         if not self.r.known_start:
             return None
-        whole = Window(0, 0, *self.shape[1:])
-        if window == whole or not m.A.locality.tileable:
+        whole, locality = Window(0, 0, *self.shape[1:]), self.source.A.locality
+        if window == whole:
             return start_image(m)
         if isinstance(m.A, GrayscaleWithHints):
             return window.of(start_image(self.measurement(whole)))
-        around = _grown(window, _CONTEXT * m.A.locality.stride, whole)
-        return window.within(around).of(start_image(self.measurement(around)))
+        cell = max(1, locality.stride // self.ratio)
+        around = grown(window, _CONTEXT * cell, whole)
+        return window.within(around).of(start_image(self.alone(around)))
 
     def _colour_noise(self, window: Window, m: Measurement) -> Images:
         """Noise that a grey picture in three channels lacks: across (1, 1, 1), as along it."""
@@ -153,7 +166,7 @@ class RestoredLevel:
         return m.sigma_y * (z - z.mean(1, keepdim=True))
 
 
-def _grown(window: Window, by: int, whole: Window) -> Window:
+def grown(window: Window, by: int, whole: Window) -> Window:
     """Return a window with ``by`` more pixels on each side, as far as the image goes."""
     top, left = max(0, window.top - by), max(0, window.left - by)
     bottom = min(whole.height, window.top + window.height + by)

@@ -13,7 +13,14 @@ from typing_extensions import override
 
 from sfumato.errors import DegradationError, ShapeError
 from sfumato.guidance import Measurement, to_model_units
-from sfumato.operators import Degradation, Grayscale, GrayscaleWithHints, Operator, Window
+from sfumato.operators import (
+    Degradation,
+    Grayscale,
+    GrayscaleWithHints,
+    Operator,
+    Window,
+    restricted,
+)
 from sfumato.pipeline.presets import Task, links, task_of
 from sfumato.tiling import coarsen
 
@@ -52,7 +59,17 @@ class Source(ABC):
 
     @abstractmethod
     def at(self, window: Window) -> Problem:
-        """Return the problem of a window of the image, aligned to the operator's cells."""
+        """Return the problem of a window of the image, aligned to the operator's cells.
+
+        It holds the values whose whole support is in the window.
+        """
+
+    @abstractmethod
+    def alone(self, window: Window) -> Problem:
+        """Return the problem of a window as if it were the whole image.
+
+        It differs from ``at`` where the operator has a halo, near the cut edges.
+        """
 
     @abstractmethod
     def hole_radius(self) -> int:
@@ -86,8 +103,18 @@ class Problem(Source):
     def at(self, window: Window) -> Problem:
         if window == Window(0, 0, *self.A.in_shape[1:]):
             return self
+        weight = self.A.inside(window)[1].of(self.weight)
+        return replace(self, measurement=self.measurement.inside(window), weight=weight)
+
+    @override
+    def alone(self, window: Window) -> Problem:
         weight = self.A.measured(window).of(self.weight)
         return replace(self, measurement=self.measurement.crop(window), weight=weight)
+
+    def given(self, free: Window) -> Problem:
+        """Return the same problem where only the pixels ``free`` may still change."""
+        m = self.measurement
+        return replace(self, measurement=replace(m, movable=restricted(m.A, free)))
 
     def coarser(self, ratio: int) -> Measurement:
         """Return the measurement of the same problem at a coarser scale, with its place kept."""
@@ -102,14 +129,16 @@ class Problem(Source):
             y_origin=(m.y_origin[0] // max(1, rows), m.y_origin[1] // max(1, cols)),
         )
 
-    def residual_squares(self, u: Tensor) -> tuple[float, float]:
+    def residual_squares(self, u: Tensor, part: Window | None = None) -> tuple[float, float]:
         """Return the sum of the squares of ``A u − y`` on the [0, 1] scale, and of the weights.
 
-        ``u`` is (1, channels, height, width) in [0, 1].
+        ``u`` is (1, channels, height, width) in [0, 1]; ``part`` is a window of ``y`` to look at.
         """
         m = self.measurement
         difference = (m.A(2 * u - 1) - m.y) / 2
         w = self.weight.to(difference)
+        if part is not None:
+            difference, w = part.of(difference), part.of(w)
         squares = (w * difference.double() ** 2).sum()
         return float(squares), float(w.expand_as(difference).double().sum())
 
@@ -136,6 +165,14 @@ def hole_radius(known: Tensor) -> int:
         missing = -F.max_pool2d(-missing, 2 * step + 1, stride=1, padding=step)
         radius += step
     return radius
+
+
+def by_windows(A: Operator) -> bool:
+    """Say whether an image can be restored by windows of a measurement by ``A``.
+
+    Each value must look at a few pixels only. A halo is for inverses that amplify nothing.
+    """
+    return A.locality.tileable or (A.locality.stride > 0 and not A.amplifies)
 
 
 def make_problem(

@@ -13,7 +13,7 @@ from sfumato.errors import SettingsError
 from sfumato.guidance import DDNM, DDNMPlus, Measurement, Proximal
 from sfumato.operators import Operator, Window
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
-from sfumato.pipeline.problem import Problem, Source
+from sfumato.pipeline.problem import Problem, Source, by_windows
 from sfumato.pipeline.settings import Method, Objective, Settings
 from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M, Rounds, Sampler
 from sfumato.tiling import Order, Stitch, TilePlan, level_ratios
@@ -71,8 +71,10 @@ class Resolved:
             return DDNMPlus(measurement)
         return Proximal(measurement, field, final=self.sampler == "rounds")
 
-    def plan(self, shape: Shape, stride: int, source: Source | None = None) -> TilePlan:
-        """Lay the tiles of one level."""
+    def plan(
+        self, A: Operator, shape: Shape, stride: int, source: Source | None = None
+    ) -> TilePlan:
+        """Lay the tiles of one level whose operator has the locality of ``A``."""
         known = None
         if self.order == "known-first" and isinstance(source, Problem):
             known = source.weight.amax(0)
@@ -81,7 +83,21 @@ class Resolved:
         tile = max(self.tile, stride) if self.stitch != "whole" else max(shape[1:])
         overlap = 0 if self.stitch == "independent" else self.overlap
         margin = min(_MARGIN, overlap // 2) // stride * stride
-        return TilePlan(shape[1], shape[2], tile, overlap, stride, self.order, known, margin)
+        halo = A.locality.halo if self.stitch == "mask-shift" else 0
+        if halo:
+            margin = max(margin, self.least_margin(A))
+        return TilePlan(
+            shape[1], shape[2], tile, overlap, stride, self.order, known, margin, halo > 0
+        )
+
+    @staticmethod
+    def least_margin(A: Operator) -> int:
+        """Return how far from its borders a tile has met all values that a pixel enters into.
+
+        Such a value's own cell is within the halo of the pixel, and it looks as far again.
+        """
+        reach, cell = A.locality.halo, max(1, A.locality.stride)
+        return -(-(2 * reach + cell) // cell) * cell if reach else 0
 
 
 def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
@@ -141,8 +157,9 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
     A side of n pixels in k tiles with an overlap of o needs tiles of ``(n + (k − 1) o) / k``.
     """
     tile = s.tile or prior.tile
-    cell = A.locality.stride if A.locality.tileable else 1
-    default = max(0, min(_OVERLAP, tile // 4, tile - tile % cell - cell))
+    cell = max(1, A.locality.stride)
+    wanted = max(min(_OVERLAP, tile // 4), 2 * Resolved.least_margin(A))
+    default = max(0, min(wanted, tile - tile % cell - cell))
     overlap = default if s.overlap is None else s.overlap
     if overlap >= tile:
         raise SettingsError(
@@ -182,7 +199,11 @@ def _method(source: Source, sampler: str) -> Method:
         return "ddnm"
     if sampler == "rounds" and source.task != "denoise":
         return "proximal"
-    return "ddnm+" if _one_cell(source).A.svd() is not None else "proximal"
+    return (
+        "ddnm+"
+        if source.A.locality.halo == 0 and _one_cell(source).A.svd() is not None
+        else "proximal"
+    )
 
 
 def _one_cell(source: Source) -> Problem:
@@ -194,13 +215,15 @@ def _one_cell(source: Source) -> Problem:
 
 def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
     """Choose one tile where the image fits into it, else mask-shift if the operator is local."""
-    tileable = A.locality.tileable
+    cells = A.locality.tileable
+    seen = 2 * Resolved.least_margin(A) <= r.overlap and r.order == "raster"
+    tileable = cells or (by_windows(A) and seen)
     _, h, w = A.in_shape
     if asked == "auto":
         if max(h, w) <= r.tile:
             return "whole"
         return "mask-shift" if tileable and r.tile >= A.locality.stride else "joint"
-    if asked in ("mask-shift", "independent") and not tileable:
+    if (asked == "mask-shift" and not tileable) or (asked == "independent" and not cells):
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",
             expected="an operator that falls apart into cells",
@@ -220,6 +243,8 @@ _FACTOR = 4
 def _levels(source: Source, r: Resolved) -> int:
     """Choose enough levels for the largest hole, the factor, or one tile's global sense."""
     wanted = 1.0
+    if r.stitch in ("mask-shift", "independent") and not source.A.locality.tileable:
+        return 1
     if source.task == "inpaint":
         wanted = source.hole_radius() * source.A.ratio / _HOLE
     elif source.task == "upscale":

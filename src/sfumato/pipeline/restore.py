@@ -18,7 +18,7 @@ from sfumato.operators import Degradation, Window, as_degradation
 from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble, Unclipped
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
-from sfumato.pipeline.problem import Source, make_problem
+from sfumato.pipeline.problem import Source, by_windows, make_problem
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
@@ -212,12 +212,12 @@ class Run:
     def _plan(self, i: int) -> TilePlan:
         """Lay tiles on the cells of the operator and, but for the coarsest, of the guide."""
         level = self.level(i, 0)
-        locality = level.operator().locality
-        stride = locality.stride if locality.tileable else 1
+        A = level.operator()
+        stride = A.locality.stride if by_windows(A) else 1
         if i > 0:
             stride = stride * 2 if stride % 2 else stride
         last = i == len(self.ratios) - 1
-        return self.r.plan(level.shape, stride, self.source if last else None)
+        return self.r.plan(A, level.shape, stride, self.source if last else None)
 
     def canvas(self, i: int) -> GridCanvas:
         """Return an empty canvas in memory for level ``i``."""

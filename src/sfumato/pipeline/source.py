@@ -16,7 +16,7 @@ from sfumato.errors import DegradationError
 from sfumato.io.windows import PictureWindows, picture_shape
 from sfumato.operators import Degradation, Operator, Window
 from sfumato.pipeline.presets import task_of
-from sfumato.pipeline.problem import Problem, Source, hole_radius, make_problem
+from sfumato.pipeline.problem import Problem, Source, by_windows, hole_radius, make_problem
 
 #: Side of the windows that a large picture is looked through with, in pixels.
 _LOOK = 1024
@@ -26,7 +26,7 @@ _MAP = 1 << 22
 
 @final
 class FileSource(Source):
-    """The problem of a picture on disk whose degradation falls apart into cells.
+    """The problem of a picture on disk whose degradation is local.
 
     Only masks are held in memory as a whole. Where they are wanted as a map, it is thinned out.
 
@@ -45,7 +45,7 @@ class FileSource(Source):
         )
         _, h, w = self._A.in_shape
         cell = self._A.locality.stride
-        first = self.at(Window(0, 0, min(cell, h), min(cell, w)))
+        first = self.alone(Window(0, 0, min(cell, h), min(cell, w)))
         self.task = task_of(self._A)
         self.grey, self.exact = first.grey, first.exact
         self._sigma_y = first.sigma_y
@@ -62,13 +62,19 @@ class FileSource(Source):
 
     @override
     def at(self, window: Window) -> Problem:
-        m = self.A.measured(window)
+        return self._read(window, *self.A.inside(window))
+
+    @override
+    def alone(self, window: Window) -> Problem:
+        return self._read(window, self.A.crop(window), self.A.measured(window))
+
+    def _read(self, window: Window, A: Operator, m: Window) -> Problem:
         y = self.picture.read(m.top, m.left, m.height, m.width).to(self.device)
         problem = make_problem(
             y,
             self.degradation,
             bits=self.picture.bits,
-            operator=self.A.crop(window),
+            operator=A,
             part=True,
         )
         measurement = replace(
@@ -104,7 +110,7 @@ class FileSource(Source):
         known = torch.zeros((-(-height // k), -(-width // k)))
         for window in self.windows():
             m = self.A.measured(window)
-            part = self.at(window).weight.amax(0)
+            part = self.alone(window).weight.amax(0)
             # Its cells may begin between those of the map.
             before = (m.top % k, m.left % k)
             after = (-(m.height + before[0]) % k, -(m.width + before[1]) % k)
@@ -122,5 +128,4 @@ def streams(path: Path, degradation: Degradation) -> bool:
     """
     if degradation.strokes() is not None:
         return False
-    A = degradation.operator(degradation.source_shape(picture_shape(path)))
-    return A.locality.tileable
+    return by_windows(degradation.operator(degradation.source_shape(picture_shape(path))))

@@ -113,7 +113,8 @@ class Engine:
         try:
             while frontier.left:
                 while workers.free() and (ready := frontier.take(self.batch)):
-                    workers.submit([_task(level, t, canvas if paste else None) for t in ready])
+                    bound_to = canvas if paste else None
+                    workers.submit([_task(level, t, bound_to, plan.corners) for t in ready])
                 waiting = workers.wait()
                 finished: list[tuple[TileTask, Images]] = []
                 while True:
@@ -132,7 +133,7 @@ class Engine:
             workers.close()
 
 
-def _task(level: LevelSource, tile: Tile, canvas: Canvas | None) -> TileTask:
+def _task(level: LevelSource, tile: Tile, canvas: Canvas | None, corners: bool) -> TileTask:
     bound = canvas is not None and bool(tile.bound)
     return TileTask(
         number=tile.number,
@@ -140,7 +141,7 @@ def _task(level: LevelSource, tile: Tile, canvas: Canvas | None) -> TileTask:
         free=tile.free,
         shape=level.shape,
         field=level.field,
-        local=level.at(tile.window),
+        local=level.at(tile.window, tile.movable if bound and corners else None),
         origin=level.origin,
         start_sigma=level.start_sigma,
         restored=canvas.read(tile.window) if bound and canvas is not None else None,

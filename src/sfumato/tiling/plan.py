@@ -71,6 +71,16 @@ class Tile:
         """Height and width of the window."""
         return self.window.height, self.window.width
 
+    @property
+    def movable(self) -> Window:
+        """The part of the window, in its own pixels, right of and below all that it is bound to.
+
+        In raster order. It holds ``free`` and the margins to the right and at the bottom.
+        """
+        top = min(part.top for part in self.free) - self.window.top
+        left = min(part.left for part in self.free) - self.window.left
+        return Window(top, left, self.window.height - top, self.window.width - left)
+
     def frozen(self, device: str | torch.device = "cpu") -> Tensor:
         """Return a mask (1, height, width), true on the pixels that the tile is bound to."""
         w = self.window
@@ -87,7 +97,11 @@ class TilePlan:
     A tile reaches over its window, but for ``margin`` pixels towards neighbours that come later:
     there it has seen too little on one side. The first tile that reaches a pixel, in the order,
     owns it. A tile waits for those that own pixels in its reach; its wave is one more than the
-    latest of theirs. In raster order the waves are the anti-diagonals.
+    latest of theirs. In raster order the waves are the anti-diagonals ``i + j``.
+
+    Where measured values look over the borders of cells (``corners``), a tile is bound to all of
+    its window that is finished: its upper right neighbour matters too, and in raster order, the
+    only one then, the waves are those of ``2 i + j``.
 
     >>> plan = TilePlan(1024, 1024, tile=256, overlap=128)
     >>> len(plan.tiles), len(plan.waves)
@@ -104,8 +118,14 @@ class TilePlan:
     known: Tensor | None = field(default=None, repr=False, compare=False)
     #: A multiple of ``stride``, at most half of ``overlap``.
     margin: int = 0
+    corners: bool = False
 
     def __post_init__(self) -> None:
+        if self.corners and self.order != "raster":
+            raise SettingsError(
+                f"order {self.order} with an operator that looks over the borders of cells",
+                expected="raster",
+            )
         if self.margin % self.stride or not 0 <= 2 * self.margin <= self.overlap:
             raise SettingsError(
                 f"a margin of {self.margin} pixels",
@@ -164,8 +184,9 @@ class TilePlan:
     @cached_property
     def _cuts(self) -> tuple[list[int], list[int]]:
         """The lines where some reach begins or ends: between two of them one tile owns all."""
-        ys = {v for w in self._reach.values() for v in (w.top, w.top + w.height)}
-        xs = {v for w in self._reach.values() for v in (w.left, w.left + w.width)}
+        reach = [*self._reach.values(), *(self.windows if self.corners else ())]
+        ys = {v for w in reach for v in (w.top, w.top + w.height)}
+        xs = {v for w in reach for v in (w.left, w.left + w.width)}
         return sorted(ys), sorted(xs)
 
     def _cells(self, w: Window) -> list[tuple[int, int]]:
@@ -186,7 +207,7 @@ class TilePlan:
         tiles: list[Tile] = []
         for k, w in enumerate(self._ranked()):
             cells = self._cells(self._reach[w])
-            bound = [c for c in cells if c in owner]
+            bound = [c for c in (self._cells(w) if self.corners else cells) if c in owner]
             free = [c for c in cells if c not in owner]
             needs = sorted({owner[c] for c in bound})
             wave = 1 + max((tiles[n].wave for n in needs), default=-1) if free else -1

@@ -2,6 +2,7 @@
 
 from sfumato.operators.base import GLOBAL, SVD, Axis, Locality, Operator, Window
 from sfumato.operators.bicubic import Bicubic
+from sfumato.operators.bound import Bound
 from sfumato.operators.composition import Composition, compose
 from sfumato.operators.compressed import BlockSensing, WalshHadamard
 from sfumato.operators.convolution import Convolution
@@ -37,6 +38,7 @@ __all__ = [
     "Axis",
     "Bicubic",
     "BlockSensing",
+    "Bound",
     "Composition",
     "Convolution",
     "Degradation",

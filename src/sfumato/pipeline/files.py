@@ -31,7 +31,7 @@ from sfumato.io import (
     write_picture,
 )
 from sfumato.io.masters import check_master, is_opaque
-from sfumato.io.windows import PictureWindows, open_windows
+from sfumato.io.windows import PictureWindows, open_windows, picture_shape
 from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.jobs import Streamed
@@ -116,9 +116,10 @@ def restore_file(
                 source, target, degradation, region, prior, settings, proof_path, device
             )
         )
+    _check_limit(source, limit_pixels)
     picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
     if picture is not None and resolved is not None:
-        _check_streamed(picture, target, limit_pixels)
+        _check_streamed(picture, target)
         streamed = Streamed(
             picture,
             target,
@@ -214,20 +215,27 @@ def _by_tiles(
     return source, resolved
 
 
+def _check_limit(path: Path, limit_pixels: int | None) -> None:
+    """Refuse a picture that is larger than the user wants any to be, by its header."""
+    if limit_pixels is None:
+        return
+    _, height, width = picture_shape(path)
+    if height * width > limit_pixels:
+        raise ImageError(
+            f"{path} has {width} × {height} pixels",
+            expected=f"at most {limit_pixels:,} pixels",
+            do="raise --limit-pixels",
+        )
+
+
 def _scratch(target: Path) -> Path | None:
     """Return where there must be room for the result anyway, if it is there already."""
     return target.parent if target.parent.is_dir() else None
 
 
-def _check_streamed(source: FileSource, target: Path, limit_pixels: int | None) -> None:
+def _check_streamed(source: FileSource, target: Path) -> None:
     """Refuse what can be known to fail."""
     picture, (_, height, width) = source.picture, source.A.in_shape
-    if limit_pixels is not None and picture.height * picture.width > limit_pixels:
-        raise ImageError(
-            f"a picture of {picture.width} x {picture.height} pixels",
-            expected=f"at most {limit_pixels:,} pixels",
-            do="raise --limit-pixels",
-        )
     see_through = picture.has_alpha and not is_opaque(
         picture.read_alpha, (picture.height, picture.width)
     )

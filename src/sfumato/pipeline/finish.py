@@ -16,7 +16,7 @@ from sfumato.pipeline.problem import Problem
 _GOAL = 0.02 / 255
 _GOAL_DAMPED = 0.3 / 255
 #: Values that straddle finished pixels carry those pixels' rounding, which the others cannot undo.
-_GOAL_BOUND = 0.2 / 255
+_GOAL_BOUND = 0.05 / 255
 
 _ROUNDS = 60
 #: A blur that is off by more after the first rounds is not the one that was: no use in more.
@@ -83,7 +83,7 @@ def _towards(x: Tensor, problem: Problem, k: int, *, free: bool) -> Tensor:
     3 % of the way. Where ``A⁺`` would amplify rounding the step is damped, ever less so.
     """
     m, A = problem.measurement, problem.measurement.AF
-    residual = m.y - m.A(x)
+    residual = (m.y - m.A(x)) * problem.weight
     if m.sigma_y == 0 and not free:
         return A.pinv(residual)
     push = A.adjoint(residual)

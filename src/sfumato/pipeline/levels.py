@@ -129,10 +129,10 @@ class RestoredLevel:
         fine = Window(window.top * k, window.left * k, window.height * k, window.width * k)
         return self.problem(fine).coarser(k)
 
-    def at(self, window: Window, free: Window | None = None) -> Local:
+    def at(self, window: Window, free: Sequence[Window] = ()) -> Local:
         """Return what is known about a window, of which only ``free`` may change."""
         problem = self.problem(window) if self.ratio == 1 else None
-        if problem is not None and free is not None:
+        if problem is not None and free:
             problem = problem.given(free)
         m = problem.measurement if problem else self.measurement(window)
         guide = None if self.guide is None else (self.guide.read(coarser(window, 2)), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,12 +15,12 @@ from typing_extensions import override
 from sfumato.errors import DegradationError, ShapeError
 from sfumato.guidance import Measurement, to_model_units
 from sfumato.operators import (
+    Bound,
     Degradation,
     Grayscale,
     GrayscaleWithHints,
     Operator,
     Window,
-    restricted,
 )
 from sfumato.pipeline.presets import Task, links, task_of
 from sfumato.tiling import coarsen
@@ -111,10 +112,16 @@ class Problem(Source):
         weight = self.A.measured(window).of(self.weight)
         return replace(self, measurement=self.measurement.crop(window), weight=weight)
 
-    def given(self, free: Window) -> Problem:
-        """Return the same problem where only the pixels ``free`` may still change."""
+    def given(self, free: Sequence[Window]) -> Problem:
+        """Return the same problem where only the pixels ``free`` may still change.
+
+        Values that these have next to no share in no longer count.
+        """
         m = self.measurement
-        return replace(self, measurement=replace(m, movable=restricted(m.A, free)))
+        AF = Bound(m.A, free)
+        reached = _row_energy(AF, m.y)
+        weight = self.weight * (reached > _REACHED * reached.max())
+        return replace(self, measurement=replace(m, movable=AF), weight=weight)
 
     def coarser(self, ratio: int) -> Measurement:
         """Return the measurement of the same problem at a coarser scale, with its place kept."""
@@ -150,6 +157,18 @@ class Problem(Source):
     @override
     def hole_radius(self) -> int:
         return hole_radius(self.weight.amax(0))
+
+
+#: Values with less than this share of the largest energy of a row of ``A F`` are out of reach.
+_REACHED = 1e-3
+
+
+def _row_energy(A: Operator, like: Tensor) -> Tensor:
+    """Return ``Σ_j A_ij²`` of every row, nearly: the mean square of ``A ε`` for random signs."""
+    g = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (16, *A.in_shape[1:]), generator=g).to(like) * 2 - 1
+    rows = [A.forward(s.expand(1, *A.in_shape)).square() for s in signs]
+    return torch.stack(rows).mean(0)[0]
 
 
 def hole_radius(known: Tensor) -> int:

@@ -141,7 +141,7 @@ def _task(level: LevelSource, tile: Tile, canvas: Canvas | None, corners: bool) 
         free=tile.free,
         shape=level.shape,
         field=level.field,
-        local=level.at(tile.window, tile.movable if bound and corners else None),
+        local=level.at(tile.window, tile.movable if bound and corners else ()),
         origin=level.origin,
         start_sigma=level.start_sigma,
         restored=canvas.read(tile.window) if bound and canvas is not None else None,

@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato._typing import CoarseImages, Images, Shape
 from sfumato.diffusion import NoiseField
 from sfumato.guidance import Measurement
-from sfumato.operators import Window, restricted
+from sfumato.operators import Bound, Window
 
 #: Brings a restored window into its final form on the parts that will be kept.
 Finish: TypeAlias = Callable[[Images, Sequence[Window]], Images]
@@ -53,8 +53,8 @@ class LevelSource(Protocol):
     def start_sigma(self) -> float | None:
         """Noise to put on the start (None: that of the first step)."""
 
-    def at(self, window: Window, free: Window | None = None) -> Local:
-        """Return what is known about ``window``, of which only the part ``free`` may change."""
+    def at(self, window: Window, free: Sequence[Window] = ()) -> Local:
+        """Return what is known about ``window``, of which only ``free`` may change, if given."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Level:
     guide: tuple[CoarseImages, int] | None = None
     origin: tuple[int, int] = (0, 0)
 
-    def at(self, window: Window, free: Window | None = None) -> Local:
+    def at(self, window: Window, free: Sequence[Window] = ()) -> Local:
         """Cut everything to ``window``."""
         m, whole = self.measurement, Window(0, 0, *self.shape[1:])
         if m is not None and window != whole:
             m = m.inside(window)
-        if m is not None and free is not None:
-            m = replace(m, movable=restricted(m.A, free))
+        if m is not None and free:
+            m = replace(m, movable=Bound(m.A, free))
         return Local(
             m,
             None if self.start is None else window.of(self.start),

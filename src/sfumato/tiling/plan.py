@@ -72,14 +72,19 @@ class Tile:
         return self.window.height, self.window.width
 
     @property
-    def movable(self) -> Window:
-        """The part of the window, in its own pixels, right of and below all that it is bound to.
+    def movable(self) -> tuple[Window, ...]:
+        """All of the window that it is not bound to, as rectangles in the window's own pixels.
 
-        In raster order. It holds ``free`` and the margins to the right and at the bottom.
+        In raster order what it is bound to is a strip at the top, and one at the left that ends
+        at the lower margin. The last rectangle holds ``free``.
         """
-        top = min(part.top for part in self.free) - self.window.top
-        left = min(part.left for part in self.free) - self.window.left
-        return Window(top, left, self.window.height - top, self.window.width - left)
+        w = self.window
+        top = min(part.top for part in self.free) - w.top
+        left = min(part.left for part in self.free) - w.left
+        beside = [p.top + p.height - w.top for p in self.bound if p.left - w.left < left]
+        end = max(beside, default=w.height) if left else w.height
+        below = (Window(end, 0, w.height - end, w.width),) if end < w.height else ()
+        return *below, Window(top, left, w.height - top, w.width - left)
 
     def frozen(self, device: str | torch.device = "cpu") -> Tensor:
         """Return a mask (1, height, width), true on the pixels that the tile is bound to."""

@@ -60,7 +60,7 @@ def project_free(A, y, x, free):
 
 
 def restore(A: Operator, y, tiles, *, bits8=False, coarse_first=True):
-    """Do tile by tile in raster order; return the picture and the largest change of a pixel."""
+    """Do tile by tile in raster order; ``coarse_first`` projects all pixels before any freeze."""
     g = torch.Generator().manual_seed(1)
     canvas = torch.full((1, *A.in_shape), torch.nan)
     for top, bottom, r_0, r_1 in tiles.spans(A.in_shape[1]):
@@ -77,9 +77,7 @@ def restore(A: Operator, y, tiles, *, bits8=False, coarse_first=True):
             if bits8:
                 x = (x.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
             kept = Window(r_0, c_0, r_1 - r_0, c_1 - c_0)
-            assert not bool(
-                frozen[..., kept.within(window).slices[0], kept.within(window).slices[1]].any()
-            )
+            assert not bool(kept.within(window).of(frozen).any())
             kept.of(canvas).copy_(kept.within(window).of(x))
     assert not bool(canvas.isnan().any())
     return canvas
@@ -91,9 +89,9 @@ def residual(A, y, x):
     return float(r.square().mean().sqrt()), float(r.abs().max())
 
 
-def bicubic(factor, channels=3):
+def bicubic(factor):
     n = 144 // factor * factor
-    return Bicubic((channels, n, n + 5 * factor), factor)
+    return Bicubic((1, n, n + 5 * factor), factor)
 
 
 def measured(A):

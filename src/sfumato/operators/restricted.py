@@ -27,8 +27,8 @@ def restricted(A: Operator, free: Window) -> Operator:
     """Return ``A F``, where ``F`` keeps the rectangle ``free`` of the image and zeroes the rest.
 
     The projection of the free pixels given the others is  x + (A F)⁺ (y − A x),  which changes
-    ``free`` only (mind that the residual is that of ``A``: what is frozen counts). With ``free`` all of the image it is ``A`` itself. Otherwise the pseudo-inverse
-    is
+    ``free`` only (mind that the residual is that of ``A``: what is frozen counts). With ``free``
+    all of the image it is ``A`` itself. Otherwise the pseudo-inverse is
 
     - exact for operators of cells, where ``free`` consists of such (see ``Operator.locality``);
     - exact but for singular values below 1 % of the largest for separable operators: bicubic

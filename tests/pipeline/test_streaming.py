@@ -1,0 +1,101 @@
+"""What is read window by window is what is in memory; what is written is what is kept."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfumato.errors import DegradationError
+from sfumato.io import Picture, open_windows, write_picture
+from sfumato.operators import Window, parse
+from sfumato.pipeline.canvas import ArrayStore, GridCanvas
+from sfumato.pipeline.problem import by_windows, hole_radius, make_problem
+from sfumato.pipeline.source import FileSource, streams
+
+WORDS = [
+    "average_pool:2",
+    "bicubic:2",
+    "grayscale | average_pool:3",
+    "random_mask:0.4:3",
+    "random_mask:0.5:1 | average_pool:2",
+    "identity | noise:0.1",
+]
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("windows") / "y.png"
+    g = torch.Generator().manual_seed(0)
+    write_picture(Picture((torch.rand((3, 36, 48), generator=g) * 255).round() / 255), path)
+    return path
+
+
+@pytest.mark.parametrize("words", WORDS)
+@given(st.data())
+@settings(max_examples=8)
+def test_a_file_poses_the_problem_of_a_picture_in_memory(picture, words, data):
+    degradation = parse(words)
+    windows = open_windows(picture)
+    source = FileSource(windows, degradation)
+    problem = make_problem(windows.read(0, 0, 36, 48), degradation)
+    assert (source.task, source.grey, source.exact) == (
+        problem.task, problem.grey, problem.exact
+    )  # fmt: skip
+    assert source.sigma_y == problem.sigma_y
+    assert source.A.in_shape == problem.A.in_shape
+    assert streams(picture, degradation) == by_windows(problem.A)
+    s = 8 * source.A.locality.stride
+    _, h, w = source.A.in_shape
+    top, left = (data.draw(st.integers(0, (n - s) // s)) * s for n in (h, w))
+    window = Window(top, left, min(2 * s, h - top), min(2 * s, w - left))
+    for of_file, of_memory in (
+        (source.at(window), problem.at(window)),
+        (source.alone(window), problem.alone(window)),
+    ):
+        assert torch.equal(of_file.measurement.y, of_memory.measurement.y)
+        assert of_file.measurement.origin == of_memory.measurement.origin == (top, left)
+        assert of_file.measurement.y_origin == of_memory.measurement.y_origin
+        assert torch.equal(of_file.weight, of_memory.weight)
+        x = torch.rand((1, *of_file.A.in_shape), generator=torch.Generator().manual_seed(1))
+        assert torch.equal(of_file.A(x), of_memory.A(x))
+
+
+def test_windows_cover_all_once(picture):
+    source = FileSource(open_windows(picture), parse("average_pool:3"))
+    seen = torch.zeros(source.A.in_shape[1:])
+    for window in source.windows(40):
+        assert window.top % 3 == window.left % 3 == 0
+        window.of(seen).add_(1)
+    assert bool((seen == 1).all())
+
+
+@given(st.integers(1, 6), st.integers(0, 20))
+@settings(max_examples=20)
+def test_holes_are_measured_on_a_thinned_map(radius, at):
+    known = torch.ones(40, 40)
+    known[at : at + 2 * radius - 1, at : at + 2 * radius - 1] = 0
+    assert radius <= hole_radius(known) <= 1.5 * radius + 1
+    assert hole_radius(torch.ones(5, 5)) == 0
+
+
+def test_a_mask_that_hides_all_is_refused(picture, tmp_path):
+    write_picture(Picture(torch.ones(1, 36, 48)), tmp_path / "all.png")
+    source = FileSource(open_windows(picture), parse(f"mask:{tmp_path / 'all.png'}"))
+    with pytest.raises(DegradationError, match="every pixel is missing"):
+        source.hole_radius()
+
+
+@pytest.mark.parametrize(("bits", "channels"), [(8, 3), (16, 3), (8, 1), (16, 1)])
+def test_a_canvas_gives_back_what_is_on_the_grid(bits, channels):
+    canvas = GridCanvas(ArrayStore(20, 30, channels, bits), bits)
+    top = 2**bits - 1
+    rng = np.random.default_rng(0)
+    k = torch.from_numpy(rng.integers(0, top + 1, (1, channels, 7, 9)).astype(np.float32))
+    x = (2 * (k / top) - 1).expand(1, 3, -1, -1)
+    window = Window(5, 6, 7, 9)
+    canvas.write(window, x)
+    assert torch.equal(canvas.read(window), x)
+    assert float(canvas.read(Window(0, 0, 5, 30)).max()) == -1
+    canvas.write(window, 3 * torch.ones(1, 3, 7, 9))
+    assert torch.equal(canvas.read(window), torch.ones(1, 3, 7, 9))

@@ -223,6 +223,12 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
         if max(h, w) <= r.tile:
             return "whole"
         return "mask-shift" if tileable and r.tile >= A.locality.stride else "joint"
+    if asked == "mask-shift" and not tileable and by_windows(A):
+        raise SettingsError(
+            f"--stitch mask-shift with {A}, an overlap of {r.overlap} pixels and order {r.order}",
+            expected=f"an overlap of at least {2 * Resolved.least_margin(A)} and raster order",
+            do="choose these, or --stitch joint",
+        )
     if (asked == "mask-shift" and not tileable) or (asked == "independent" and not cells):
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",

@@ -9,7 +9,8 @@
     ├── ModelError (ValueError)        a checkpoint is damaged, foreign, or does not fit its header
     ├── SettingsError (ValueError)     settings that contradict each other or the picture
     ├── OutputError (OSError)          the result cannot be put where it was asked for
-    └── JobError (OSError)             a job is another one, in use or damaged, or finds no room
+    ├── JobError (OSError)             a job is another one, in use or damaged, or finds no room
+    └── WorkerError (OSError)          workers die before they have finished anything
 
 Every message says what was got, what was expected and what to do about it.
 """
@@ -54,3 +55,7 @@ class OutputError(SfumatoError, OSError):
 
 class JobError(SfumatoError, OSError):
     """A job's folder is another job's, in use or damaged, or cannot be written."""
+
+
+class WorkerError(SfumatoError, OSError):
+    """Workers die, one after the other, before they have finished anything."""

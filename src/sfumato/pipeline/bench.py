@@ -66,7 +66,9 @@ def bench_engine(
         source = Path(place) / "y.tif"
         _write_input(source, side // 4)
         word = "average_pool:4" if kernel == "box" else "bicubic:4"
-        settings = Settings(steps=steps, stitch="mask-shift", tile=tile, overlap=min(64, tile // 4))
+        settings = Settings(
+            steps=steps, stitch="mask-shift", tile=tile, overlap=min(64, tile // 4)
+        )
         prior = replace(load_prior(), denoiser=_shrink, name="stand-in", digest="")
         return (yield from _run(source, Path(place) / "x.tif", word, prior, settings))
 

@@ -1,4 +1,8 @@
-"""Any size: tiles, waves, mask-shift, the joint engine, hierarchy."""
+"""Any size: tiles, waves, mask-shift, the joint engine, hierarchy.
+
+Workers in other processes are in ``sfumato.tiling.processes``, those on Ray in
+``sfumato.tiling.on_ray``.
+"""
 
 from sfumato.tiling.engine import Engine, Progress, Restoration, Stitch
 from sfumato.tiling.executor import Executor, InProcess

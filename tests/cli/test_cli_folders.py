@@ -1,5 +1,7 @@
 """Folders: the tree is kept, what fails is told, what is done stays done."""
 
+import json
+
 import numpy as np
 import pytest
 from stand_in import photo, pool, read, report_of, rmse, sfumato, unit, write
@@ -35,9 +37,11 @@ def test_the_tree_is_kept_and_failures_are_told_at_the_end(tmp_path, album, prio
     kept = ["a.png", "below/deeper/b.tif", "z.jpg"]
     assert names(out) == sorted(kept + [f"{k}.json" for k in kept])
     lines = done.err.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert lines[0].count("damaged.png") == 1
     assert "1 of 4 files failed" in lines[1]
+    assert lines[2].strip() == lines[0].removeprefix("sfumato: ")
+    assert "4 files: 3 restored, 1 failed" in done.out.splitlines()[-1]
     assert len([line for line in done.out.splitlines() if "consistency" in line]) == 3
     agreement = rmse(pool(unit(read(out / "a.png")), 2), unit(read(album / "a.png")))
     assert agreement < 0.5
@@ -104,6 +108,38 @@ def test_a_dry_run_writes_nothing_and_finds_what_would_fail(tmp_path, album, pri
     assert "a.png -> " in done.out
     assert "1 tiles" in done.out or "1 tile" in done.out
     assert "steps 2" in done.out
+
+
+def test_outputs_within_the_folder_are_no_inputs(tmp_path, album, prior):
+    (album / "damaged.png").unlink()
+    first = upscale(album, album / "out", prior, "-r")
+    before = names(album)
+    again = upscale(album, album / "below" / ".." / "out", prior, "-r")
+    assert (first.code, again.code) == (0, 0)
+    assert names(album) == before
+    assert "3 files: 3 restored" in again.out
+
+
+def test_the_list_of_failures(tmp_path, album, prior):
+    there = tmp_path / "new" / "failed.json"
+    upscale(album, tmp_path / "out", prior, "-r", "--continue-on-error", "--failed", there)
+    (entry,) = json.loads(there.read_text())
+    assert entry["file"] == str(album / "damaged.png")
+    assert entry["target"] == str(tmp_path / "out" / "damaged.png")
+    assert "not a picture" in entry["reason"]
+    stopped = tmp_path / "stopped.json"
+    assert upscale(album, tmp_path / "out", prior, "--failed", stopped).code == 1
+    assert len(json.loads(stopped.read_text())) == 1
+    upscale(album / "a.png", tmp_path / "a.png", prior, "--failed", there)
+    assert json.loads(there.read_text()) == []
+
+
+@pytest.mark.parametrize("name", ["failed.txt", "album/a.png", "album/a.png/failed.json"])
+def test_a_list_of_failures_that_cannot_be(tmp_path, album, prior, name):
+    done = upscale(album, tmp_path / "out", prior, "--failed", tmp_path / name)
+    assert done.code in (1, 2)
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_file_into_a_folder_that_is_there(tmp_path, album, prior):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
@@ -17,23 +20,30 @@ from sfumato.cli.options import (
     with_shared,
 )
 from sfumato.cli.running import (
-    Job,
+    Screen,
     drain,
     guarded,
-    pairs,
+    lines_of,
     progress_bar,
-    run_all,
     run_over,
     say,
-    tell,
+    spoken,
+    todo_of,
 )
+from sfumato.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sfumato.operators import Degradation
+    from sfumato.pipeline import Event, Report, Settings
+    from sfumato.pipeline.estimate import Estimate, Outlook
+    from sfumato.pipeline.region import Region
+    from sfumato.tiling import Executor
+    from sfumato.zoo import Prior
 
     Degradations = Callable[[Path], Degradation]
+
+#: A dry run of more files than these reads headers only, and tries the network out once.
+_FEW = 20
 
 Input = Annotated[Path, typer.Argument(help="A picture, or a folder of them.", metavar="INPUT")]
 NoiseOption = Annotated[
@@ -63,26 +73,234 @@ def _restore(source: Path, shared: Shared, text: str) -> None:
     from sfumato.operators import parse
 
     degradation = parse(text)
-    run_all(source, shared, _job(shared, lambda _: degradation))
+    _run(source, shared, lambda _: degradation)
 
 
-def _job(shared: Shared, degradation_of: Degradations) -> Job:
-    from sfumato.pipeline.files import restore_file
+def _run(source: Path, shared: Shared, degradation_of: Degradations) -> None:
+    """Restore a file or a folder, or with ``--dry-run`` say what that would take."""
+    from sfumato.pipeline.region import Region
 
-    settings = shared.settings()
+    settings, share = shared.settings(), shared.share()
+    region = Region.parse(shared.region) if shared.region else None
     prior = shared.prior()
-    return lambda source, target: restore_file(
-        source,
-        target,
-        degradation_of(source),
-        prior=prior,
-        settings=settings,
-        report=shared.report,
-        limit_pixels=shared.limit_pixels,
-        device=shared.device,
-        keep_job=shared.keep_job,
-        restart=shared.restart,
+    todo = todo_of(source, shared.output, recursive=shared.recursive)
+    if shared.report and len(todo.files) > 1:
+        raise SettingsError("--report with a folder", do="each result has OUTPUT.json beside it")
+    if shared.failed:
+        _check_list(shared.failed)
+    todo = replace(todo, files=share.of(todo.files))
+    with (
+        shared.executor() as executor,
+        Screen(shared.progress.value, todo, failed=shared.failed) as screen,
+    ):
+        job = _Job(shared, degradation_of, settings, prior, region, executor)
+        rehearsal = _Rehearsal(job, screen, len(todo.files)) if shared.dry_run else None
+
+        def restore(file: Path, target: Path) -> None:
+            screen.finished(drain(job.restore(file, target), screen.advance, screen.started))
+
+        def skip(file: Path, target: Path) -> str:
+            return _skipped(job, file, target, screen)
+
+        run_over(
+            todo,
+            rehearsal.one if rehearsal else restore,
+            screen,
+            skip=skip,
+            continue_on_error=shared.continue_on_error,
+        )
+        if len(todo.files) != 1:
+            screen.say(rehearsal.total() if rehearsal else screen.total())
+        screen.end()
+
+
+def _check_list(path: Path) -> None:
+    """Refuse a place for the list of failures that may be a picture's, or cannot be written."""
+    from sfumato.io import check_output
+
+    if path.suffix != ".json":
+        raise SettingsError(f"--failed {path}", expected="a name that ends in .json")
+    check_output(path.with_suffix(".png"))
+
+
+def _skipped(job: _Job, file: Path, target: Path, screen: Screen) -> str:
+    """Say why a file is left out; "" if it is not."""
+    if not target.exists():
+        return ""
+    if job.shared.skip_existing:
+        return "exists, skipped"
+    if not job.shared.resume:
+        return ""
+    if why := job.unlike(file, target):
+        screen.say(f"{target}: {why}; it is restored again")
+    return "" if why else "done already"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done with each file."""
+
+    shared: Shared
+    degradation_of: Degradations
+    settings: Settings
+    prior: Prior
+    region: Region | None
+    executor: Executor | None
+
+    def restore(self, source: Path, target: Path) -> Generator[Event, None, Report]:
+        """Restore it."""
+        from sfumato.pipeline.files import restore_file
+
+        shared = self.shared
+        return restore_file(
+            source,
+            target,
+            self.degradation_of(source),
+            prior=self.prior,
+            settings=self.settings,
+            report=shared.report,
+            limit_pixels=shared.limit_pixels,
+            device=shared.device,
+            keep_job=shared.keep_job,
+            restart=shared.restart,
+            region=self.region,
+            executor=self.executor,
+        )
+
+    def look(self, source: Path) -> Outlook:
+        """Read the header, and make all choices."""
+        from sfumato.pipeline.estimate import Outlook
+
+        return Outlook.of(
+            source,
+            self.degradation_of(source),
+            prior=self.prior,
+            settings=self.settings,
+            device=self.shared.device,
+        )
+
+    def unlike(self, source: Path, target: Path) -> str:
+        """Say why what is there is not the result of this command; "" if it is."""
+        from sfumato.io import digest
+
+        path = self.shared.report or target.with_name(target.name + ".json")
+        try:
+            report = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return "there is no report"
+        if not isinstance(report, dict) or self.region:
+            return "its report tells of something else"
+        outlook = self.look(source)
+        if why := outlook.unlike(report):
+            return why
+        for file in (link.file for link in outlook.degradation.links):
+            if file and file.stat().st_mtime_ns > path.stat().st_mtime_ns:
+                return f"{file} is newer"
+        return "" if report.get("input_digest") == digest(source) else f"{source} has changed"
+
+
+@final
+class _Rehearsal:
+    """A dry run: says what each file takes, and all together."""
+
+    def __init__(self, job: _Job, screen: Screen, n_files: int) -> None:
+        from sfumato.pipeline.estimate import Trial
+
+        self._job, self._screen, self._n = job, screen, n_files
+        self._trial = Trial(job.prior, job.shared.device, once=n_files > _FEW)
+        self._n_pixels = self._evaluations = self._output = self._memory = self._most = 0
+        self._seconds = 0.0
+
+    def one(self, file: Path, target: Path) -> None:
+        """Say what a file takes. Of a few files, all is checked that a restoration checks."""
+        from sfumato.io.masters import check_master
+
+        if self._n <= _FEW or self._job.region:
+            restoration = self._job.restore(file, target)
+            first = next(restoration)
+            restoration.close()
+            if self._job.region:
+                self._screen.say(f"{file} -> {target}: {_first(first)}")
+                return
+        outlook = self._job.look(file)
+        last = outlook.run.plans[-1]
+        check_master(target, (last.height, last.width), outlook.picture.bits, alpha=False)
+        e = outlook.estimate(target, self._trial, workers=self._job.shared.workers or 1)
+        for line in _block(file, target, e) if self._n == 1 else [_line(file, target, e)]:
+            self._screen.say(line)
+        self._screen.emit("estimated", asdict(e))
+        self._n_pixels += e.width * e.height
+        self._evaluations += e.evaluations
+        self._output += e.output_bytes
+        self._memory = max(self._memory, e.memory_bytes)
+        self._most = max(self._most, e.job_bytes)
+        self._seconds += e.seconds
+
+    def total(self) -> str:
+        """Say what all files take that are not skipped and did not fail."""
+        return (
+            f"{self._screen.n_done} of {self._n} files: {self._n_pixels / 1e6:.1f} megapixels, "
+            f"{self._evaluations} network evaluations, memory about {_room(self._memory)}, "
+            f"disk up to {_room(self._most)} for a job and {_room(self._output)} for all outputs, "
+            f"time about {spoken(self._seconds)}"
+        )
+
+
+def _first(event: Event) -> str:
+    from sfumato.pipeline import Started
+
+    assert isinstance(event, Started), "it comes first"
+    chosen = ", ".join(f"{k} {v}" for k, v in event.settings.items())
+    return (
+        f"{event.task}, {_many(event.tiles, 'tile')} in {_many(event.waves, 'wave')}, "
+        f"{event.evaluations} evaluations; {chosen}"
     )
+
+
+def _line(file: Path, target: Path, e: Estimate) -> str:
+    return (
+        f"{file} -> {target}: {e.width} x {e.height}, {_many(len(e.levels), 'level')}, "
+        f"{_many(e.tiles, 'tile')} in {_many(e.waves, 'wave')} ({e.stitch}), "
+        f"{e.evaluations} evaluations (steps {e.steps}, batch {e.batch}), "
+        f"memory about {_memory(e)}, "
+        f"disk up to {_room(e.job_bytes)} for the job and {_room(e.output_bytes)} for the output, "
+        f"time about {_time(e)}"
+    )
+
+
+def _block(file: Path, target: Path, e: Estimate) -> list[str]:
+    levels = [f"{v.width} x {v.height} in {_many(v.tiles, 'tile')}" for v in e.levels]
+    chosen = ", ".join(f"{k} {v}" for k, v in e.settings.items())
+    return [
+        f"{file} -> {target}: {e.task}, {e.width} x {e.height} pixels",
+        f"  levels       {len(levels)}: {', '.join(levels)}",
+        f"  tiles        {e.tiles} in {_many(e.waves, 'wave')} ({e.stitch}), {e.batch} at once",
+        f"  evaluations  {e.evaluations} of the network",
+        f"  memory       about {_memory(e)}",
+        f"  disk         up to {_room(e.job_bytes)} for {target.name}.job while it runs, "
+        f"{_room(e.output_bytes)} for the output",
+        f"  time         about {_time(e)}, by the network's speed here and now",
+        f"  settings     {chosen}",
+    ]
+
+
+def _memory(e: Estimate) -> str:
+    there = f" and {_room(e.device_bytes)} on the GPU" if e.device_bytes else ""
+    return f"{_room(e.memory_bytes)}{there}"
+
+
+def _time(e: Estimate) -> str:
+    return spoken(e.seconds) + (" and more, to solve for what was measured" if e.solves else "")
+
+
+def _many(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def _room(n_bytes: int) -> str:
+    if n_bytes >= 1e9:
+        return f"{n_bytes / 1e9:.1f} GB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e6 or not n_bytes else "1 MB"
 
 
 def upscale(
@@ -121,7 +339,7 @@ def inpaint(
 
     if mask.is_dir() and not input.is_dir():
         raise DegradationError(f"the folder {mask} as a mask for {input}", expected="a picture")
-    run_all(input, shared, _job(shared, degradation))
+    _run(input, shared, degradation)
 
 
 def _mask_of(source: Path, folder: Path, masks: Path) -> Path:
@@ -170,8 +388,6 @@ def colorize(
 
 def denoise(input: Input, *, noise: NoiseOption, shared: Shared) -> None:
     """Remove Gaussian noise of a known standard deviation."""
-    from sfumato.errors import SettingsError
-
     if not noise:
         raise SettingsError(
             "--noise 0, which leaves nothing to remove", expected="a standard deviation above 0"
@@ -220,14 +436,18 @@ def degrade(
     from sfumato.pipeline.files import degrade_file
 
     words = parse(degradation)
-    run_over(
-        pairs(input, output, recursive=recursive),
-        lambda file, target: say(
-            degrade_file(file, target, words, seed=seed, limit_pixels=limit_pixels)
-        ),
-        skip_existing=skip_existing,
-        continue_on_error=continue_on_error,
-    )
+    todo = todo_of(input, output, recursive=recursive)
+    with Screen("none", todo) as screen:
+        run_over(
+            todo,
+            lambda file, target: say(
+                degrade_file(file, target, words, seed=seed, limit_pixels=limit_pixels)
+            ),
+            screen,
+            skip=lambda _, target: "exists, skipped" if skip_existing and target.exists() else "",
+            continue_on_error=continue_on_error,
+        )
+        screen.end()
 
 
 @guarded
@@ -270,7 +490,8 @@ def project(
     )
     with progress_bar(output.name) as advance:
         report = drain(job, advance)
-    tell(output, report)
+    for line in lines_of(output, report):
+        say(line)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
 
 import typer
 
+from sfumato.cli.running import emit, fail
+
 if TYPE_CHECKING:
     from sfumato.pipeline import Settings
+    from sfumato.tiling import Executor
     from sfumato.zoo import Prior
+
+T = TypeVar("T")
 
 _PICTURE = "Picture"
 _HOW = "How to restore"
@@ -65,6 +72,15 @@ class Order(StrEnum):
     known_first = "known-first"
 
 
+class Progress(StrEnum):
+    """How those who wait are told."""
+
+    auto = "auto"
+    bar = "bar"
+    json = "json"
+    none = "none"
+
+
 class Precision(StrEnum):
     """Arithmetic of the network."""
 
@@ -97,6 +113,36 @@ LimitOption = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of a list every ``n``-th, from the ``i``-th on; the first is 1."""
+
+    i: int = 1
+    n: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read ``I/N``; raises SettingsError.
+
+        >>> Share.parse("2/3").of("abcdefgh")
+        'beh'
+        """
+        from sfumato.errors import SettingsError
+
+        i, slash, n = text.partition("/")
+        whole = bool(slash) and all(k.isascii() and k.isdigit() for k in (i, n))
+        if not whole or not 1 <= int(i) <= int(n):
+            raise SettingsError(
+                f"--shard {text}",
+                expected="I/N with I from 1 to N: 3/16 for the third",
+            )
+        return cls(int(i), int(n))
+
+    def of(self, files: Sequence[T]) -> Sequence[T]:
+        """Return what is this share's."""
+        return files[self.i - 1 :: self.n]
 
 
 @dataclass(frozen=True)
@@ -183,6 +229,23 @@ class Shared:
     batch: Annotated[
         int | None, typer.Option(min=1, help="Tiles at once.", rich_help_panel=_TILES)
     ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes for the tiles of one picture (mask-shift); the cores are shared out, "
+            "the result is the same. Default: 1; with --ray as many as fit.",
+            rich_help_panel=_TILES,
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help='The workers are on this Ray cluster (auto: the one here); "local" starts one.',
+            rich_help_panel=_TILES,
+        ),
+    ] = None
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu"
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = (
         Precision.auto
@@ -198,6 +261,43 @@ class Shared:
         typer.Option(help="JSON report [OUTPUT.json beside it].", rich_help_panel=_FILES),
     ] = None
     limit_pixels: LimitOption = None
+    progress: Annotated[
+        Progress,
+        typer.Option(
+            help="On standard error: a bar (auto: in a terminal), or JSON, an event a line.",
+            rich_help_panel=_FILES,
+        ),
+    ] = Progress.auto
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Of a folder's files only each N-th, from the I-th on: one of N jobs.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Leave outputs whose report tells of this input, model and settings.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False
+    failed: Annotated[
+        Path | None,
+        typer.Option(
+            help="List the files that failed in this file, as JSON.", rich_help_panel=_FILES
+        ),
+    ] = None
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Restore only this part of the result, as a preview.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
     keep_job: Annotated[
         bool,
         typer.Option("--keep-job", help="Keep OUTPUT.job at the end.", rich_help_panel=_FILES),
@@ -242,6 +342,49 @@ class Shared:
         from sfumato.zoo import load_prior
 
         return load_prior(self.model, device=self.device, precision=self.precision.value)
+
+    def share(self) -> Share:
+        """Return which files are this job's; raises SettingsError."""
+        return Share.parse(self.shard) if self.shard else Share()
+
+    def executor(self) -> AbstractContextManager[Executor | None]:
+        """Return who restores the tiles, to be opened; None is this process itself."""
+        gpu = self.device.startswith("cuda")
+        if self.ray is not None:
+            from sfumato.tiling.on_ray import OnRay
+
+            return OnRay(
+                self.workers,
+                None if self.ray == "local" else self.ray,
+                gpus_per_worker=1.0 if gpu else 0.0,
+                threads=self.threads() if self.workers and self.ray == "local" else None,
+                warned=self._warned,
+            )
+        if self.workers is None or self.workers == 1:
+            return nullcontext()
+        from sfumato.tiling.processes import Processes
+
+        return Processes(self._devices(self.workers), self.threads(), warned=self._warned)
+
+    def threads(self) -> int:
+        """Return the threads of each worker: its share of the cores that this process may use."""
+        able = getattr(os, "sched_getaffinity", None)
+        n_cores = len(able(0)) if able else os.cpu_count() or 1
+        return max(1, n_cores // (self.workers or 1))
+
+    def _warned(self, text: str) -> None:
+        if self.progress is Progress.json:
+            emit("warning", {"reason": text})
+        else:
+            fail(text)
+
+    def _devices(self, n: int) -> list[str]:
+        """Return a device for each worker: with ``cuda`` alone they take the GPUs in turn."""
+        if self.device != "cuda":
+            return [self.device] * n
+        import torch
+
+        return [f"cuda:{k % max(1, torch.cuda.device_count())}" for k in range(n)]
 
 
 def with_shared(command: Callable[..., None]) -> Callable[..., None]:

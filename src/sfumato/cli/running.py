@@ -1,14 +1,19 @@
-"""Run restorations of files and folders: bars, lines, exit codes."""
+"""Run over files, and tell of it: lines, a bar, events for other programs, exit codes."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, Self, final
 
 import typer
 
@@ -21,13 +26,10 @@ from sfumato.errors import (
 )
 
 if TYPE_CHECKING:
-    from sfumato.cli.options import Shared
-    from sfumato.pipeline import Event, Report
+    from sfumato.pipeline import Event, Report, Started
+    from sfumato.pipeline.estimate import Pace
 
 P = ParamSpec("P")
-
-#: Makes the restoration of one file: source, target -> generator of events.
-Job = Callable[[Path, Path], "Generator[Event, None, Report]"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -36,26 +38,36 @@ EXIT_INTERRUPTED = 130
 
 #: An output that ends like this is meant to be a file.
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
+#: Progress is told no more often than this, in seconds.
+_PAUSE = 0.25
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn errors into one line and an exit code: 2 for what was asked, 1 for the rest."""
+    """Turn errors into one line and an exit code: 2 for what was asked, 1 for the rest.
+
+    With ``--progress json`` the line is an event.
+    """
 
     @wraps(command)
     def inner(*args: P.args, **kwargs: P.kwargs) -> None:
+        def end(event: str, message: str, code: int) -> typer.Exit:
+            if kwargs.get("progress") == "json":
+                emit(event, {"reason": message, "exit_code": code})
+            else:
+                fail(message)
+            return typer.Exit(code)
+
         try:
             command(*args, **kwargs)
         except (SfumatoError, OSError, MemoryError) as error:
-            fail(plain(error))
-            raise typer.Exit(exit_code(error)) from None
+            raise end("failed", plain(error), exit_code(error)) from None
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            fail(plain(error))
-            raise typer.Exit(EXIT_FAILED) from None
+            raise end("failed", plain(error), EXIT_FAILED) from None
         except KeyboardInterrupt:
-            fail("interrupted; where there is OUTPUT.job, the same command goes on from there")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            said = "interrupted; where there is OUTPUT.job, the same command goes on from there"
+            raise end("interrupted", said, EXIT_INTERRUPTED) from None
 
     return inner
 
@@ -90,97 +102,300 @@ def say(message: str) -> None:
     typer.echo(message)
 
 
-def pairs(source: Path, output: Path, *, recursive: bool = False) -> list[tuple[Path, Path]]:
-    """List sources with their targets: one file, or those of a folder with its tree kept."""
+def emit(event: str, facts: Mapping[str, object]) -> None:
+    """Print an event for other programs: one JSON object, in a line of standard error."""
+    typer.echo(json.dumps({"event": event, **facts}, default=str), err=True)
+
+
+@dataclass(frozen=True)
+class Todo:
+    """Files in their order, and where results go: in ``output`` as the files lie in ``folder``."""
+
+    files: Sequence[Path]
+    output: Path
+    folder: Path | None = None
+
+    def target(self, file: Path) -> Path:
+        """Return where the result of a file goes."""
+        return self.output if self.folder is None else self.output / file.relative_to(self.folder)
+
+
+def todo_of(source: Path, output: Path, *, recursive: bool = False) -> Todo:
+    """List what is to be done: one file, or those of a folder, sorted, with its tree kept.
+
+    What lies in the folder of the outputs is no input, wherever that is.
+    """
     from sfumato.io import find_pictures
 
     if not source.is_dir():
         if not source.exists():
             raise ImageError(f"there is no file {source}", expected="a picture or a folder")
         name = source.with_suffix(".png").name if source.suffix.lower() == ".npy" else source.name
-        return [(source, output / name if output.is_dir() else output)]
+        return Todo([source], output / name if output.is_dir() else output)
     if output.is_file() or output.suffix.lower() in _PICTURES:
         raise SettingsError(
             f"the folder {source} to the file {output}", expected="a folder for --output"
         )
     found = find_pictures(source, recursive=recursive)
+    outer, inner = (os.path.realpath(p) + os.sep for p in (source, output))
+    if inner != outer and inner.startswith(outer):
+        outputs = str(source / inner[len(outer) :]) + os.sep
+        found = [p for p in found if not str(p).startswith(outputs)]
     if not found:
         raise ImageError(
             f"the folder {source} holds no pictures", do="" if recursive else "try --recursive"
         )
-    return [(p, output / p.relative_to(source)) for p in found]
-
-
-def run_all(source: Path, shared: Shared, job: Job) -> None:
-    """Restore a file or a folder; report each, and at the end the ones that failed."""
-    todo = pairs(source, shared.output, recursive=shared.recursive)
-    if shared.report and len(todo) > 1:
-        raise SettingsError("--report with a folder", do="each result has OUTPUT.json beside it")
-    run_over(
-        todo,
-        lambda file, target: run_one(file, target, shared, job),
-        skip_existing=shared.skip_existing,
-        continue_on_error=shared.continue_on_error,
-    )
+    return Todo(found, output, source)
 
 
 def run_over(
-    todo: list[tuple[Path, Path]],
+    todo: Todo,
     one: Callable[[Path, Path], None],
+    screen: Screen,
     *,
-    skip_existing: bool,
+    skip: Callable[[Path, Path], str],
     continue_on_error: bool,
 ) -> None:
-    """Do ``one`` for each source and target; with ``continue_on_error`` go on after a failure."""
-    failed: list[tuple[Path, BaseException]] = []
-    for k, (file, target) in enumerate(todo):
-        if skip_existing and target.exists():
-            say(f"{target}: exists, skipped")
-            continue
+    """Do ``one`` for each file and its target, unless ``skip`` has a word why not.
+
+    What the only file raises is raised. Nothing is kept of files that are done.
+    """
+    for k, file in enumerate(todo.files):
+        target = todo.target(file)
+        screen.begin(k, file, target)
         try:
+            if word := skip(file, target):
+                screen.skipped(word)
+                continue
             one(file, target)
+            screen.n_done += 1
         except (SfumatoError, OSError, MemoryError, RuntimeError) as error:
-            if len(todo) == 1 or (isinstance(error, RuntimeError) and not out_of_memory(error)):
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
                 raise
-            reason = plain(error)
-            fail(reason if str(file) in reason else f"{file}: {reason}")
+            screen.failed(error)
             if not continue_on_error:
-                fail(
-                    f"stopped with {len(todo) - k} of {len(todo)} files left; "
-                    "--continue-on-error goes on, --skip-existing resumes"
-                )
-                raise typer.Exit(exit_code(error)) from None
-            failed.append((file, error))
-    if failed:
-        fail(f"{len(failed)} of {len(todo)} files failed: {', '.join(str(f) for f, _ in failed)}")
-        some = len(failed) < len(todo)
-        raise typer.Exit(EXIT_SOME_FAILED if some else exit_code(failed[0][1]))
+                return
 
 
-def run_one(file: Path, target: Path, shared: Shared, job: Job) -> None:
-    """Restore one file with a bar; with ``--dry-run`` only say what would be done."""
-    from sfumato.pipeline import Started
+@final
+class Screen:
+    """Tells of a run over files: lines for people, and a bar or JSON on standard error.
 
-    restoration = job(file, target)
-    if shared.dry_run:
-        first = next(restoration)
-        restoration.close()
-        if isinstance(first, Started):
-            chosen = ", ".join(f"{k} {v}" for k, v in first.settings.items())
-            say(
-                f"{file} -> {target}: {first.task}, {first.tiles} tiles in {first.waves} waves, "
-                f"{first.evaluations} evaluations; {chosen}"
+    ``how`` is auto (a bar if that is a terminal), bar, json or none. On leaving, the failures are
+    written to the file ``failed``, if one is given.
+    """
+
+    def __init__(self, how: str, todo: Todo, *, failed: Path | None = None) -> None:
+        self.n_done = self.n_skipped = 0
+        self._json, self._todo, self._n = how == "json", todo, len(todo.files)
+        shown = how == "bar" or (how == "auto" and sys.stderr.isatty())
+        self._bar = Bar(self._n) if shown else None
+        self._pace: Pace | None = None
+        self._k, self._file, self._target = 0, Path(), Path()
+        self._began, self._told = time.monotonic(), float("-inf")
+        self._failures: list[dict[str, object]] = []
+        self._failed_to = failed
+
+    def __enter__(self) -> Self:
+        """Draw the bar."""
+        if self._bar:
+            self._bar.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Remove the bar, and write the failures."""
+        if self._bar:
+            self._bar.progress.stop()
+        if self._failed_to:
+            from sfumato.io import atomic_path
+
+            with atomic_path(self._failed_to) as temporary:
+                temporary.write_text(json.dumps(self._failures, indent=2) + "\n", "utf-8")
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar."""
+        if self._bar and sys.stdout.isatty():
+            self._bar.above(line)
+        else:
+            say(line)
+
+    def emit(self, event: str, facts: Mapping[str, object]) -> None:
+        """Tell other programs of this file, if they listen."""
+        if self._json:
+            emit(event, {"file": str(self._file), "target": str(self._target), **facts})
+
+    def begin(self, k: int, file: Path, target: Path) -> None:
+        """Take in that file ``k`` is next."""
+        self._k, self._file, self._target = k, file, target
+        if self._pace:
+            self._pace.begin(k)
+
+    def started(self, event: Started) -> None:
+        """Tell that a restoration has begun, with every choice made."""
+        facts = {"task": event.task, "tiles": event.tiles, "waves": event.waves}
+        facts |= {"total": event.evaluations, "settings": event.settings}
+        self.emit("started", facts | {"number": self._k + 1, "files": self._n})
+
+    def advance(self, done: int, total: int, stage: str) -> None:
+        """Tell how far the file is, not too often."""
+        if not self._json and not self._bar:
+            return
+        if self._pace is None:
+            self._pace = _pace(self._todo)
+            self._pace.begin(self._k)
+        self._pace.advance(done, total)
+        if time.monotonic() - self._told < _PAUSE:
+            return
+        self._told, left = time.monotonic(), self._pace.left()
+        if self._bar:
+            self._bar.show(f"{self._target.name} ({stage})", (done, total), self._k, left)
+        facts = {"done": done, "total": total, "stage": stage, "number": self._k + 1}
+        seconds = None if left is None else round(left, 1)
+        self.emit("progress", facts | {"files": self._n, "seconds_left": seconds})
+
+    def finished(self, report: Report) -> None:
+        """Tell of a result."""
+        if self._pace:
+            self._pace.finish()
+        for line in lines_of(self._target, report):
+            self.say(line)
+        facts = {"seconds": report.seconds, "consistency_rmse_255": report.consistency_rmse_255}
+        self.emit("finished", facts | {"width": report.width, "height": report.height})
+
+    def skipped(self, word: str) -> None:
+        """Tell that the file is left as it is."""
+        self.n_skipped += 1
+        self.say(f"{self._target}: {word}")
+        self.emit("skipped", {"reason": word})
+
+    def failed(self, error: BaseException) -> None:
+        """Tell that the file failed; what the only one raises is for others to tell."""
+        facts = {"reason": plain(error), "exit_code": exit_code(error)}
+        self._failures.append({"file": str(self._file), "target": str(self._target), **facts})
+        self.emit("failed", facts)
+        if self._json:
+            return
+        if self._n == 1:
+            raise error
+        self._complain(f"sfumato: {_named(self._failures[-1])}")
+
+    def total(self) -> str:
+        """Return a line on all files."""
+        counts = [(self.n_done, "restored"), (self.n_skipped, "left as they were")]
+        counts.append((len(self._failures), "failed"))
+        told = [f"{n} {word}" for n, word in counts if n] or ["nothing to do"]
+        took = spoken(time.monotonic() - self._began)
+        return f"{self._n} files: {', '.join(told)}, {took}"
+
+    def end(self) -> None:
+        """Tell of what failed, and exit where some failed: 3, or what the first one says."""
+        failed, left = len(self._failures), self._n - self.n_done - self.n_skipped
+        left -= failed
+        if self._json:
+            facts = {"files": self._n, "done": self.n_done, "skipped": self.n_skipped}
+            facts |= {"failed": failed, "left": left}
+            emit("summary", facts | {"seconds": round(time.monotonic() - self._began, 1)})
+        elif left:
+            self._complain(
+                f"sfumato: stopped with {left + failed} of {self._n} files left; "
+                "--continue-on-error goes on, --skip-existing resumes"
             )
-        return
-    with progress_bar(target.name) as advance:
-        report = drain(restoration, advance)
-    tell(target, report)
+        elif failed:
+            self._complain(f"sfumato: {failed} of {self._n} files failed:")
+            for failure in self._failures:
+                self._complain(f"  {_named(failure)}")
+        if failed:
+            some = failed < self._n and not left
+            raise typer.Exit(
+                EXIT_SOME_FAILED if some else int(str(self._failures[0]["exit_code"]))
+            )
+
+    def _complain(self, line: str) -> None:
+        if self._bar:
+            self._bar.above(line)
+        else:
+            typer.echo(line, err=True)
+
+
+def _named(failure: Mapping[str, object]) -> str:
+    """Return the reason of a failure, with the name of the file."""
+    file, reason = str(failure["file"]), str(failure["reason"])
+    return reason if file in reason else f"{file}: {reason}"
+
+
+def _pace(todo: Todo) -> Pace:
+    from sfumato.pipeline.estimate import Pace, pixels_of
+
+    return Pace(len(todo.files), lambda k: pixels_of(todo.files[k]), time.monotonic)
+
+
+@final
+class Bar:
+    """A bar on standard error: what is done of a picture, and of all where there are several."""
+
+    def __init__(self, n_files: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        name = TextColumn("{task.description}", markup=False)
+        told = TextColumn("{task.fields[told]}", markup=False)
+        # It is asked for, or there is a terminal.
+        console = Console(stderr=True, force_terminal=True)
+        # Standard output is no part of it: it may be a file.
+        self.progress = Progress(
+            name,
+            BarColumn(),
+            told,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._one = self.progress.add_task("", total=None, told="")
+        self._all = self.progress.add_task("", total=n_files, told="") if n_files > 1 else None
+        self._n = n_files
+
+    def above(self, line: str) -> None:
+        """Print a line above it."""
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, name: str, of: tuple[int, int], k: int, left: float | None) -> None:
+        """Show evaluations done ``of`` all, and that picture ``k`` is the one at work."""
+        (done, total), time_left = of, f"{spoken(left)} left" if left is not None else ""
+        told = f"{done}/{total} evaluations"
+        if self._all is None:
+            told = f"{told}  {time_left}"
+        else:
+            self.progress.update(self._all, completed=k, told=f"{k}/{self._n} files  {time_left}")
+        self.progress.update(self._one, description=name, completed=done, total=total, told=told)
+
+
+def spoken(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> spoken(5900), spoken(3.2), spoken(3e5)
+    ('1 h 38 min', '3 s', '3 d 11 h')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def drain(
-    restoration: Generator[Event, None, Report], advance: Callable[[int, int, str], None]
+    restoration: Generator[Event, None, Report],
+    advance: Callable[[int, int, str], None],
+    started: Callable[[Started], None] = lambda event: None,
 ) -> Report:
-    """Exhaust a restoration, drawing its progress; return its report.
+    """Exhaust a restoration, telling of its progress; return its report.
 
     An inner solver that stops early is no news here: the report measures what became of it.
     """
@@ -197,13 +412,13 @@ def drain(
                 return report
             if isinstance(event, Advanced):
                 advance(event.done, event.total, event.stage)
+            else:
+                started(event)
 
 
-def tell(target: Path, report: Report) -> None:
-    """Print one result's figures in a line, and below it what is worth to know besides."""
-    say(summary(target, report))
-    for note in report.notes:
-        say(f"  {note}")
+def lines_of(target: Path, report: Report) -> list[str]:
+    """Return one result's figures in a line, and below it what is worth to know besides."""
+    return [summary(target, report), *(f"  {note}" for note in report.notes)]
 
 
 def summary(target: Path, report: Report) -> str:
@@ -227,22 +442,6 @@ def summary(target: Path, report: Report) -> str:
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
     """Draw a bar with the time left on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} evaluations"),
-        TimeRemainingColumn(),
-    )
-    shown = sys.stderr.isatty()
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not shown
-    ) as bar:
-        task = bar.add_task(name, total=None)
-
-        def advance(done: int, total: int, stage: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{name} ({stage})")
-
-        yield advance
+    with Screen("auto", Todo([Path(name)], Path(name))) as screen:
+        screen.begin(0, Path(name), Path(name))
+        yield screen.advance

@@ -1,0 +1,116 @@
+"""What a dry run says is what then happens."""
+
+import json
+
+import pytest
+from stand_in import photo, report_of, sfumato, write
+
+from sfumato.cli import commands
+from sfumato.diffusion.precondition import EDMDenoiser
+
+QUICK = ("--steps", 2, "-t", 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (("upscale", "--kernel", "box", "-s", 2), (20, 30, 3)),
+        (("upscale", "--kernel", "box", "-s", 2, "--levels", 2), (24, 32, 1)),
+        (("upscale", "--kernel", "box", "-s", 2, "--samples", 2), (20, 30, 3)),
+        (("denoise", "--noise", 0.1, "--steps", 1), (40, 50, 3)),
+        (("restore", "-d", "walsh_hadamard:0.5"), (40, 50, 3)),
+        (("colorize",), (10, 12, 1)),
+    ],
+)
+def test_the_numbers_are_those_of_the_report(tmp_path, prior, words, size):
+    source, out = write(tmp_path / "a.png", photo(*size)), tmp_path / "out.png"
+    call = (words[0], source, "-o", out, "-n", prior, *QUICK, *words[1:])
+    said = sfumato(*call, "--dry-run", "--progress", "json")
+    assert said.code == 0, said.err
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    told, _ = map(json.loads, said.err.splitlines())
+    assert told["event"] == "estimated"
+    assert sfumato(*call).code == 0
+    report = report_of(out)
+    for name in ("task", "width", "height", "tiles", "waves"):
+        assert told[name] == report[name], name
+    assert told["evaluations"] == report["network_evaluations"]
+    levels = [(v["width"], v["height"], v["tiles"]) for v in report["levels"]]
+    assert [(v["width"], v["height"], v["tiles"]) for v in told["levels"]] == levels
+    precision = report["settings"].pop("precision")
+    assert precision in ("fp32", "bf16")
+    assert told["settings"] == report["settings"]
+
+
+def test_a_block_for_one_picture(tmp_path, prior):
+    source = write(tmp_path / "a.png", photo(20, 30))
+    said = sfumato(
+        "upscale", source, "-o", tmp_path / "out.png", "-n", prior, "--kernel", "box", "-s", 2,
+        "--stitch", "mask-shift", *QUICK, "--dry-run",
+    )  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    words = ["60 x 40 pixels", "levels", "waves (mask-shift)", "4 at once", "evaluations", "GB"]
+    words += ["out.png.job", "time", "steps 2"]
+    for word in words:
+        assert word in said.out.replace(" MB\n", " GB\n"), word
+
+
+def test_many_pictures_by_their_headers_only(tmp_path, prior, monkeypatch):
+    """A line each, and all together; the network is tried out once."""
+    for k in range(23):
+        write(tmp_path / "in" / f"{k:02}.png", photo(20, 20 + k))
+    whole = (tmp_path / "in" / "00.png").read_bytes()
+    (tmp_path / "in" / "x.png").write_bytes(whole[: len(whole) // 2])
+    sizes = []
+    forward = EDMDenoiser.forward
+
+    def counted(self, x_t, sigma):
+        sizes.append(tuple(x_t.shape))
+        return forward(self, x_t, sigma)
+
+    def never(self, source, target):
+        pytest.fail("pixels were read")
+
+    monkeypatch.setattr(EDMDenoiser, "forward", counted)
+    monkeypatch.setattr(commands._Job, "restore", never)
+    said = sfumato(
+        "upscale", tmp_path / "in", "-o", tmp_path / "out", "-n", prior, "--kernel", "box",
+        "-s", 2, *QUICK, "--dry-run", "--continue-on-error",
+    )  # fmt: skip
+    assert said.code == 3, "one is cut short"
+    *lines, total = said.out.splitlines()
+    assert len(lines) == 23
+    assert all("evaluations (steps 2, batch 4)" in line for line in lines)
+    assert total.startswith("23 of 24 files")
+    assert len(set(sizes)) == 2, "one to count its tensors, one to time it"
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_what_would_be_refused_is_refused_by_headers_too(tmp_path, prior):
+    for k in range(21):
+        write(tmp_path / "in" / f"{k:02}.webp", photo(4, 4))
+    done = sfumato(
+        "upscale", tmp_path / "in", "-o", tmp_path / "out", "-n", prior, "-s", 4096, "-t", 16384,
+        "--kernel", "box", "--dry-run",
+    )  # fmt: skip
+    assert done.code == 1
+    assert "16383" in done.err
+
+
+def test_what_is_done_already_costs_nothing(tmp_path, prior):
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "in" / name, photo(8, 8))
+    words = ("upscale", tmp_path / "in", "-o", tmp_path / "out", "-n", prior, *QUICK)
+    assert sfumato(*words, "--shard", "1/2").code == 0
+    said = sfumato(*words, "--dry-run", "--resume").out
+    assert "a.png: done already" in said
+    assert "1 of 2 files" in said
+
+
+def test_a_region_is_told_of_in_a_line(tmp_path, prior):
+    source = write(tmp_path / "a.png", photo(20, 30))
+    words = ("upscale", source, "-o", tmp_path / "out.png", "-n", prior, "--dry-run", "--region")
+    said = sfumato(*words, "0,0,8,8")
+    assert (said.code, said.out.count("\n")) == (0, 1)
+    assert "steps" in said.out
+    assert sfumato(*words, "0,0,999,8").code == 2

@@ -88,9 +88,9 @@ def test_many_pictures_by_their_headers_only(tmp_path, prior, monkeypatch):
 
 def test_what_would_be_refused_is_refused_by_headers_too(tmp_path, prior):
     for k in range(21):
-        write(tmp_path / "in" / f"{k:02}.webp", photo(4, 4))
+        write(tmp_path / "in" / f"{k:02}.webp", photo(4, 4100))
     done = sfumato(
-        "upscale", tmp_path / "in", "-o", tmp_path / "out", "-n", prior, "-s", 4096, "-t", 16384,
+        "upscale", tmp_path / "in", "-o", tmp_path / "out", "-n", prior, "-s", 4,
         "--kernel", "box", "--dry-run",
     )  # fmt: skip
     assert done.code == 1

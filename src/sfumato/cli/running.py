@@ -232,6 +232,8 @@ class Screen:
     def begin(self, k: int, file: Path, target: Path) -> None:
         """Take in that file ``k`` is next."""
         self._k, self._file, self._target = k, file, target
+        if self._pace is None and (self._json or self._bar):
+            self._pace = _pace(self._todo)
         if self._pace:
             self._pace.begin(k)
 
@@ -243,11 +245,8 @@ class Screen:
 
     def advance(self, done: int, total: int, stage: str) -> None:
         """Tell how far the file is, not too often."""
-        if not self._json and not self._bar:
-            return
         if self._pace is None:
-            self._pace = _pace(self._todo)
-            self._pace.begin(self._k)
+            return
         self._pace.advance(done, total)
         if time.monotonic() - self._told < _PAUSE:
             return

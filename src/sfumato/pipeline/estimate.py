@@ -207,9 +207,8 @@ class Outlook:
             ]
             kept = sum(min(_CACHE_BYTES, n) for n in canvases[-2:]) + _WRITING_BYTES
         else:
-            samples = 0 if r.samples == 1 else 2 * r.samples + 2
             work += self._images_bytes(plan.height, plan.width)
-            kept = samples * plan.height * plan.width * 3 * 4
+            kept = (r.samples - 1) * plan.height * plan.width * 3 * 4
         program = trial.program_bytes
         if torch.device(self.device).type == "cpu":
             return kept + (program + work) * workers + (program if workers > 1 else 0), 0

@@ -227,7 +227,7 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
         raise SettingsError(
             f"--stitch mask-shift with {A}, an overlap of {r.overlap} pixels and order {r.order}",
             expected=f"an overlap of at least {2 * Resolved.least_margin(A)} and raster order",
-            do="choose these, or --stitch joint",
+            do="choose these, or use --stitch joint",
         )
     if (asked == "mask-shift" and not tileable) or (asked == "independent" and not cells):
         raise SettingsError(

@@ -222,9 +222,11 @@ def test_help_loads_no_torch():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-#: Says when the network is asked for the first time, and lets it take its time.
+#: Says when the network is asked for the first time, and lets it take its time. (What a shell
+#: starts in the background is deaf to Ctrl-C, and so would this be.)
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sfumato.diffusion.precondition import EDMDenoiser
 def slow(self, x_t, sigma):
     print("asked", flush=True)

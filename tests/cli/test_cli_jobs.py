@@ -14,6 +14,7 @@ from stand_in import photo, read, sfumato, write
 
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import SettingsError
+from sfumato.pipeline import kept
 from sfumato.pipeline.region import Region
 
 TILES = ["--tile", 32, "--overlap", 16, "--steps", 2, "--stitch", "mask-shift"]
@@ -46,12 +47,28 @@ def stopped_after(n, monkeypatch):
     monkeypatch.setattr(EDMDenoiser, "forward", forward)
 
 
-@pytest.mark.parametrize("kernel", [BOX, ["-s", 2], ["-s", 2, "--kernel", "box", "--levels", 2]])
-def test_an_interrupted_job_ends_with_the_same_bits(tmp_path, small, prior, kernel):
+JOINT = ["--stitch", "joint", "--steps", 5, "--tile", 64]
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        BOX,
+        ["-s", 2],
+        [*BOX, "--levels", 2],
+        [*BOX, *JOINT, "--sampler", "dpm-solver++"],
+        [*BOX, *JOINT, "--time-travel", "2:2"],
+        [*BOX, *JOINT, "--levels", 2],
+        [*BOX, "--samples", 3, "--tile", 64],
+    ],
+)
+def test_an_interrupted_job_ends_with_the_same_bits(tmp_path, small, prior, kernel, monkeypatch):
+    monkeypatch.setattr(kept, "_SECONDS", -1.0)
+    monkeypatch.setattr(kept, "_PART", float("inf"))
     expected = restored(small, tmp_path / "a.png", prior, *kernel)
     out, job = tmp_path / "b.png", tmp_path / "b.png.job"
     records = 0
-    for n in (3, 9, 20, 1, 5):
+    for n in (3, 15, 9, 1, 13):
         with pytest.MonkeyPatch.context() as patched:
             stopped_after(n, patched)
             done = sfumato("upscale", small, "-o", out, "-n", prior, *TILES, *kernel)

@@ -25,7 +25,7 @@ def engine(
     sampler = sampler or DDIM(0.85)
     moves = walk(sampler, karras(n_steps, 5.0), travel_length=travel[0], travel_repeats=travel[1])
     method = method or (lambda m, field: DDNM(m))
-    return Engine(Restorer(denoiser, sampler, moves, method, **settings), batch)
+    return Engine(Restorer(denoiser, sampler, moves, method, batch=batch, **settings))
 
 
 def level_of(A, *, seed=0, sigma_y=0.0, **settings):

@@ -34,7 +34,8 @@ from sfumato.io.masters import check_master, is_opaque
 from sfumato.io.windows import PictureWindows, open_windows, picture_shape
 from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
-from sfumato.pipeline.jobs import Streamed
+from sfumato.pipeline.jobs import Streamed, job_of, plan_of
+from sfumato.pipeline.kept import kept_in
 from sfumato.pipeline.presets import links
 from sfumato.pipeline.problem import Problem, Source, make_problem
 from sfumato.pipeline.region import Region
@@ -93,7 +94,7 @@ def restore_file(
 
     Tile by tile the picture streams from file to file in bounded memory, by way of the folder
     ``TARGET.job``, and a run that was killed goes on there (``restart`` begins anew). All other
-    ways hold the picture in memory.
+    ways hold the picture in memory, and keep in that folder how far they have come.
 
     The consistency in the report is measured on the file that was written. With several samples
     the others, their mean and the map of their standard deviation (stretched to white at its
@@ -153,8 +154,20 @@ def restore_file(
         )
     bits = read.picture.bits
     y = read.y.to(device)
-    result = yield from stream(y, degradation, prior=prior, settings=settings, bits=bits)
-    notes = _write_results(result, read.picture, target)
+    problem = make_problem(y, degradation, bits=bits)
+    plan = plan_of(
+        degradation,
+        resolve(settings, problem, prior),
+        prior,
+        read.digest,
+        task=problem.task,
+        device=device,
+    )
+    with kept_in(job_of(target), plan, device=device, restart=restart, keep_job=keep_job) as kept:
+        result = yield from stream(
+            y, degradation, prior=prior, settings=settings, bits=bits, kept=kept
+        )
+        notes = _write_results(result, read.picture, target)
     problem = make_problem(read.y, degradation, bits=bits)
     proof = _proof(result.report, problem, target, read.digest)
     proof = _with_notes(proof, read.picture, target, degradation, notes)

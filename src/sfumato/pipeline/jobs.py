@@ -20,7 +20,7 @@ from sfumato.io.job import Job
 from sfumato.io.masters import AlphaWindows, write_master
 from sfumato.io.windows import PictureWindows, open_windows
 from sfumato.metrics import SeamMeter, SeamReport
-from sfumato.operators import Window
+from sfumato.operators import Degradation, Window
 from sfumato.pipeline.canvas import GridCanvas
 from sfumato.pipeline.levels import grown
 from sfumato.pipeline.report import Report
@@ -40,6 +40,37 @@ _BAND = 64
 Events = Generator[Event, None, Report]
 
 
+def job_of(target: Path) -> Path:
+    """Return the folder of the job that makes ``target``: beside it."""
+    return target.with_name(target.name + ".job")
+
+
+def plan_of(
+    degradation: Degradation,
+    r: Resolved,
+    prior: Prior,
+    input_digest: str,
+    *,
+    task: str,
+    device: str,
+) -> dict[str, Any]:
+    """Return all that the bits of a restoration depend on, as plain values."""
+    settings = r.as_dict()
+    settings.pop("batch")
+    return {
+        "version": __version__,
+        "task": task,
+        "degradation": str(degradation),
+        "files": {str(x.file): digest(x.file) for x in degradation.links if x.file},
+        "input": input_digest,
+        "model": prior.digest,
+        "settings": settings,
+        "precision": prior.precision,
+        "device": torch.device(device).type,
+        "threads": torch.get_num_threads(),
+    }
+
+
 @dataclass(frozen=True)
 class Streamed:
     """A restoration from file to file: what, with what, to where."""
@@ -56,25 +87,14 @@ class Streamed:
     @property
     def folder(self) -> Path:
         """The job's folder, beside the target."""
-        return self.target.with_name(self.target.name + ".job")
+        return job_of(self.target)
 
     def plan(self) -> dict[str, Any]:
         """Return all that the result's bits depend on, as plain values."""
-        settings = self.r.as_dict()
-        settings.pop("batch")
-        degradation = self.source.degradation
-        return {
-            "version": __version__,
-            "task": self.source.task,
-            "degradation": str(degradation),
-            "files": {str(x.file): digest(x.file) for x in degradation.links if x.file},
-            "input": self.input_digest,
-            "model": self.prior.digest,
-            "settings": settings,
-            "precision": self.prior.precision,
-            "device": torch.device(self.source.device).type,
-            "threads": torch.get_num_threads(),
-        }
+        of, device = self.source, self.source.device
+        return plan_of(
+            of.degradation, self.r, self.prior, self.input_digest, task=of.task, device=device
+        )
 
     def restore(self) -> Events:
         """Restore, or go on where an earlier run was stopped; write the file; return the report.

@@ -17,6 +17,7 @@ from sfumato.metrics import SeamReport, seam_report
 from sfumato.operators import Degradation, Window, as_degradation
 from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble, Unclipped
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
+from sfumato.pipeline.kept import Kept
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
 from sfumato.pipeline.problem import Source, by_windows, make_problem
 from sfumato.pipeline.report import Report
@@ -28,10 +29,12 @@ from sfumato.tiling import (
     Engine,
     Executor,
     InProcess,
+    Keeper,
     Progress,
     Restorer,
     TilePlan,
     level_ratios,
+    micro_batch_on,
 )
 from sfumato.zoo import Prior, load_prior
 
@@ -117,12 +120,14 @@ def stream(
     bits: int = 8,
     start: Tensor | None = None,
     out_bits: int | None = None,
+    kept: Kept | None = None,
 ) -> Stream:
     """Restore as a generator: yield ``Started`` and ``Advanced``, and return the ``Result``.
 
     Arguments and errors are those of ``restore``; ``start`` (channels, height, width) in [0, 1] is
     an image to begin from, with ``Settings.start_noise`` put on it; ``out_bits`` are the result's
-    where they differ from the measurement's. Closing the generator stops the work.
+    where they differ from the measurement's. With ``kept`` an earlier run of the same restoration
+    goes on. Closing the generator stops the work.
     """
     t_0 = time.perf_counter()
     _check_image(image)
@@ -135,14 +140,14 @@ def stream(
     yield run.started()
     samples = []
     for k in range(resolved.samples):
-        x = yield from run.sample(k)
+        x = yield from run.sample(k, kept)
         u = (x[0] + 1) / 2
         samples.append(u[:1] if problem.grey else u)
     report = run.report(
         degradation,
         consistency=255 * problem.residual_rmse(samples[0][None].expand(1, *problem.A.in_shape)),
         seam=seam_report(samples[0], run.plans[-1].borders(), max(1, problem.A.ratio)),
-        seconds=time.perf_counter() - t_0,
+        seconds=kept.seconds if kept else time.perf_counter() - t_0,
     )
     if len(samples) == 1:
         return Result(samples[0], report, tuple(samples))
@@ -186,8 +191,18 @@ class Run:
         sampler = r.sampler_object()
         moves = walk(sampler, r.sigmas(), travel_length=length, travel_repeats=repeats)
         denoiser = self._denoiser()
-        restorer = Restorer(denoiser, sampler, moves, r.guidance, device=device or "cpu")
-        self.engine = Engine(restorer, r.batch, executor or InProcess())
+        device = device or "cpu"
+        several = any(len(plan.tiles) > 1 for plan in self.plans)
+        restorer = Restorer(
+            denoiser,
+            sampler,
+            moves,
+            r.guidance,
+            device=device,
+            micro_batch=micro_batch_on(device) if several else 1,
+            batch=r.batch,
+        )
+        self.engine = Engine(restorer, executor or InProcess())
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 
@@ -241,30 +256,36 @@ class Run:
             return f"sample {sample + 1}, level {i + 1}"
         return f"level {i + 1} of {len(self.plans)}"
 
-    def sample(self, k: int) -> Generator[Advanced, None, Images]:
+    def sample(self, k: int, kept: Kept | None = None) -> Generator[Advanced, None, Images]:
         """Restore one sample in memory through all levels, coarsest first."""
         done = k * self.total // self.r.samples
         guide: Canvas | None = None
         canvas = self.canvas(0)
         for i, plan in enumerate(self.plans):
+            name, whole = f"sample-{k + 1}-level-{i + 1}", Window(0, 0, plan.height, plan.width)
             level, canvas = self.level(i, k, guide), self.canvas(i)
-            if self.r.stitch in ("joint", "whole"):
-                work = self._together(level, plan, canvas)
+            x, walk = (kept.image(name), kept.walk(name)) if kept else (None, None)
+            if x is not None:
+                canvas.write(whole, x)
             else:
-                paste = self.r.stitch == "mask-shift"
-                work = self.engine.tile_by_tile(level, plan, canvas, paste=paste)
-            for progress in work:
-                yield Advanced(done + progress.done, self.total, self.stage(i, k))
+                for progress in self._on_canvas(level, plan, canvas, walk):
+                    yield Advanced(done + progress.done, self.total, self.stage(i, k))
+                if kept:
+                    kept.finished(name, canvas.read(whole))
             done += self.engine.n_steps * len(plan.tiles)
             guide = canvas
         return canvas.read(Window(0, 0, *self.source.A.in_shape[1:]))
 
-    def _together(
-        self, level: RestoredLevel, plan: TilePlan, canvas: GridCanvas
+    def _on_canvas(
+        self, level: RestoredLevel, plan: TilePlan, canvas: GridCanvas, walk: Keeper | None
     ) -> Generator[Progress, None, None]:
-        """Restore a level with all tiles together, and put it on its canvas."""
+        """Restore a level in memory."""
+        if self.r.stitch not in ("joint", "whole"):
+            paste = self.r.stitch == "mask-shift"
+            yield from self.engine.tile_by_tile(level, plan, canvas, paste=paste)
+            return
         whole = Window(0, 0, *level.shape[1:])
-        x = yield from self.engine.all_together(level, plan)
+        x = yield from self.engine.all_together(level, plan, walk)
         finish = level.at(whole).finish
         canvas.write(whole, x if finish is None else finish(x, [whole]))
 

@@ -4,7 +4,7 @@ from sfumato.samplers.base import Past, Sampler
 from sfumato.samplers.ddim import DDIM
 from sfumato.samplers.ddpm import DDPM
 from sfumato.samplers.dpm_solver import DPMSolverPP2M
-from sfumato.samplers.loop import Jump, advance, check_pair, sample, walk
+from sfumato.samplers.loop import Jump, Position, advance, check_pair, go_on, sample, walk
 from sfumato.samplers.rounds import Rounds
 
 __all__ = [
@@ -13,10 +13,12 @@ __all__ = [
     "DPMSolverPP2M",
     "Jump",
     "Past",
+    "Position",
     "Rounds",
     "Sampler",
     "advance",
     "check_pair",
+    "go_on",
     "sample",
     "walk",
 ]

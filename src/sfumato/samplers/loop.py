@@ -89,6 +89,18 @@ def advance(
     return target + step.sigma_next * guidance.mix(noise, z, step), x_0
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where a walk stands: so many moves are made, and what they led to.
+
+    ``past`` is what the sampler remembers of each image of the batch.
+    """
+
+    made: int
+    x: Images
+    past: tuple[tuple[Past, ...], ...]
+
+
 def sample(
     denoiser: Denoiser,
     sampler: Sampler,
@@ -103,27 +115,47 @@ def sample(
     One evaluation of the denoiser serves the whole batch. ``guidances`` holds one for each image
     of the batch; ``noise(draw)`` returns fresh standard normal noise of the batch's shape.
     """
+    start = Position(0, x_T, ((),) * len(guidances))
+    for at in go_on(denoiser, sampler, guidances, moves, start, noise=noise):
+        yield moves[at.made - 1], at.x
+
+
+def go_on(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    guidances: Sequence[Guidance],
+    moves: Sequence[Step | Jump],
+    start: Position,
+    *,
+    noise: Callable[[int], Tensor],
+) -> Iterator[Position]:
+    """Make the moves that are left from ``start``; see ``sample``. Yield where each one leads."""
     for g in guidances:
         check_pair(sampler, g)
     needs_noise = any(g.needs_noise for g in guidances)
-    x, past = x_T, list[list[Past]]([[] for _ in guidances])
-    for move in moves:
+    nothing = ((),) * len(guidances)
+    x, past = start.x, start.past
+    for made, move in enumerate(moves[start.made :], start.made + 1):
         if isinstance(move, Jump):
             x = x + (move.sigma_next**2 - move.sigma**2) ** 0.5 * noise(move.draw)
-            past = [[] for _ in guidances]
-            yield move, x
-            continue
-        raw = denoiser(x, move.sigma)
-        z = (
-            noise(move.draw)
-            if move.sigma_next and (needs_noise or move.eta)
-            else torch.zeros_like(x)
-        )
-        after = []
-        for i, g in enumerate(guidances):
-            one = slice(i, i + 1)
-            x_s, x_0 = advance(sampler, g, move, x_t=x[one], raw=raw[one], z=z[one], past=past[i])
-            past[i] = [Past(move.sigma, x_0)] if sampler.order > 1 else []
-            after.append(x_s)
-        x = torch.cat(after) if len(after) > 1 else after[0]
-        yield move, x
+            past = nothing
+        else:
+            needed = move.sigma_next and (needs_noise or move.eta)
+            z = noise(move.draw) if needed else torch.zeros_like(x)
+            raw = denoiser(x, move.sigma)
+            after: list[Images] = []
+            estimates: list[Images] = []
+            for i, g in enumerate(guidances):
+                one = slice(i, i + 1)
+                x_s, x_0 = advance(
+                    sampler, g, move, x_t=x[one], raw=raw[one], z=z[one], past=past[i]
+                )
+                after.append(x_s)
+                estimates.append(x_0)
+            x = torch.cat(after) if len(after) > 1 else after[0]
+            past = (
+                tuple((Past(move.sigma, x_0),) for x_0 in estimates)
+                if sampler.order > 1
+                else nothing
+            )
+        yield Position(made, x, past)

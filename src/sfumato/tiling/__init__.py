@@ -4,7 +4,7 @@ Workers in other processes are in ``sfumato.tiling.processes``, those on Ray in
 ``sfumato.tiling.on_ray``.
 """
 
-from sfumato.tiling.engine import Engine, Progress, Restoration, Stitch
+from sfumato.tiling.engine import Engine, Keeper, Progress, Restoration, Stitch
 from sfumato.tiling.executor import Executor, InProcess
 from sfumato.tiling.frontier import Frontier
 from sfumato.tiling.fused import TiledDenoiser
@@ -20,7 +20,8 @@ from sfumato.tiling.level import (
     cut_guide,
 )
 from sfumato.tiling.plan import Order, Tile, TilePlan, batches, positions
-from sfumato.tiling.tasks import Restorer, TileTask
+from sfumato.tiling.room import Room, micro_batch_on
+from sfumato.tiling.tasks import Restorer, ShortOfMemoryWarning, TileTask
 
 __all__ = [
     "Canvas",
@@ -29,6 +30,7 @@ __all__ = [
     "Finish",
     "Frontier",
     "InProcess",
+    "Keeper",
     "Level",
     "LevelSource",
     "Local",
@@ -36,6 +38,8 @@ __all__ = [
     "Progress",
     "Restoration",
     "Restorer",
+    "Room",
+    "ShortOfMemoryWarning",
     "Stitch",
     "TensorCanvas",
     "Tile",
@@ -47,5 +51,6 @@ __all__ = [
     "coarser",
     "cut_guide",
     "level_ratios",
+    "micro_batch_on",
     "positions",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sfumato._typing import Images
+from sfumato.diffusion import Step
 from sfumato.operators import Window
-from sfumato.samplers import sample
+from sfumato.samplers import Position, go_on
 from sfumato.tiling.executor import Executor, InProcess
 from sfumato.tiling.frontier import Frontier
 from sfumato.tiling.fused import TiledDenoiser
@@ -31,6 +32,27 @@ class Progress:
 Restoration: TypeAlias = Generator[Progress, None, Images]
 
 
+@runtime_checkable
+class Keeper(Protocol):
+    """Keeps where a walk stands, so that it goes on from there after a kill."""
+
+    def last(self) -> Position | None:
+        """Return what was kept last, if anything."""
+
+    def keep(self, at: Position) -> None:
+        """Keep this instead, now or a little later."""
+
+
+class Forgetful:
+    """Keeps nothing."""
+
+    def last(self) -> Position | None:
+        """Return None."""
+
+    def keep(self, at: Position) -> None:
+        """Do nothing."""
+
+
 def _nothing(tiles: Sequence[Tile]) -> None:
     del tiles
 
@@ -39,12 +61,10 @@ def _nothing(tiles: Sequence[Tile]) -> None:
 class Engine:
     """Everything that stays the same from tile to tile and from level to level.
 
-    ``batch`` is the largest number of tiles that are restored together. It does not change the
-    result.
+    Neither the executor nor how many tiles it restores at once changes the result.
     """
 
     restorer: Restorer
-    batch: int = 1
     executor: Executor = field(default_factory=InProcess)
 
     @property
@@ -60,33 +80,38 @@ class Engine:
         yield from self.tile_by_tile(level, plan, canvas, paste=stitch == "mask-shift")
         return canvas.x
 
-    def all_together(self, level: LevelSource, plan: TilePlan) -> Restoration:
+    def all_together(
+        self, level: LevelSource, plan: TilePlan, keeper: Keeper | None = None
+    ) -> Restoration:
         """Joint restoration: all tiles advance together.
 
         In each step their estimates are fused, and the data term acts on the whole image.
+        ``keeper`` has the last word on where to begin.
         """
-        done, r = [0], self.restorer
+        r, keeper = self.restorer, keeper or Forgetful()
+        whole = Window(0, 0, *level.shape[1:])
+        local = level.at(whole)
+        start = keeper.last() or Position(0, r.start(level, whole, local), ((),))
+        total = self.n_steps * len(plan.tiles)
+        done = [sum(isinstance(m, Step) for m in r.moves[: start.made]) * len(plan.tiles)]
 
         def count(n: int) -> None:
             done[0] += n
 
-        tiled = TiledDenoiser(r.denoiser, plan, batch=self.batch, counted=count)
-        total = self.n_steps * len(plan.tiles)
-        whole = Window(0, 0, *level.shape[1:])
-        local = level.at(whole)
-        walk = sample(
+        tiled = TiledDenoiser(r.network, plan, batch=r.micro_batch, counted=count)
+        walk = go_on(
             tiled,
             r.sampler,
             [r.guidance(local, level.field)],
             r.moves,
-            x_T=r.start(level, whole, local),
+            start,
             noise=lambda draw: r.noise(level, whole, draw),
         )
-        x = None
-        for _, after in walk:
-            x = after
+        x = start.x
+        for at in walk:
+            x = at.x
+            keeper.keep(at)
             yield Progress(done[0], total)
-        assert x is not None, "a walk has a step"
         return x
 
     def tile_by_tile(
@@ -112,9 +137,9 @@ class Engine:
         workers.begin(self.restorer)
         try:
             while frontier.left:
-                while workers.free() and (ready := frontier.take(self.batch)):
+                while tiles_now := frontier.take(self._share(frontier.ready, workers.free())):
                     bound_to = canvas if paste else None
-                    workers.submit([_task(level, t, bound_to, plan.corners) for t in ready])
+                    workers.submit([_task(level, t, bound_to, plan.corners) for t in tiles_now])
                 waiting = workers.wait()
                 finished: list[tuple[TileTask, Images]] = []
                 while True:
@@ -131,6 +156,10 @@ class Engine:
                 written([tiles[task.number] for task, _ in finished])
         finally:
             workers.close()
+
+    def _share(self, ready: int, batches: int) -> int:
+        """Return how many of the tiles that are ready the next of so many batches gets."""
+        return min(self.restorer.room.most, -(-ready // batches)) if batches else 0
 
 
 def _task(level: LevelSource, tile: Tile, canvas: Canvas | None, corners: bool) -> TileTask:

@@ -22,8 +22,8 @@ class Executor(Protocol):
     def begin(self, restorer: Restorer) -> None:
         """Make ready for tasks that ``restorer`` restores."""
 
-    def free(self) -> bool:
-        """Whether another batch would be begun at once, or soon."""
+    def free(self) -> int:
+        """Return how many more batches would be begun at once, or soon."""
 
     def submit(self, tasks: Sequence[TileTask]) -> None:
         """Take a batch of tasks of one size."""
@@ -46,9 +46,9 @@ class InProcess:
         """Make ready."""
         self._restorer, self._batch = restorer, ()
 
-    def free(self) -> bool:
-        """Whether nothing is waiting to be done."""
-        return not self._batch
+    def free(self) -> int:
+        """Return 1 if nothing is waiting to be done."""
+        return int(not self._batch)
 
     def submit(self, tasks: Sequence[TileTask]) -> None:
         """Take a batch; the work is done when it is waited for."""

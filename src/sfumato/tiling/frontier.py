@@ -38,6 +38,11 @@ class Frontier:
         heapq.heapify(self._ready)
         self.left = len(self._tiles)
 
+    @property
+    def ready(self) -> int:
+        """How many tiles are ready now."""
+        return len(self._ready)
+
     def take(self, most: int) -> list[Tile]:
         """Take up to ``most`` tiles of one size that are ready now; none if none is."""
         taken: list[Tile] = []

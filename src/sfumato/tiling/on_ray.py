@@ -72,8 +72,8 @@ class OnRay:
             raise
         self._pool = Pool(self._crew, self._crew.n_seats, restorer, self._warned)
 
-    def free(self) -> bool:
-        """Whether an actor has less than two batches."""
+    def free(self) -> int:
+        """Return how many batches more the actors can hold."""
         return self._begun.free()
 
     def submit(self, tasks: Sequence[TileTask]) -> None:

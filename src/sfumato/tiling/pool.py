@@ -206,9 +206,9 @@ class Pool:
         """Whether the worker in a seat has a batch."""
         return bool(self._seats[seat].batches)
 
-    def free(self) -> bool:
-        """Whether a worker has less than it can hold."""
-        return any(len(s.batches) < _IN_FLIGHT for s in self._seats)
+    def free(self) -> int:
+        """Return how many batches more the workers can hold."""
+        return sum(_IN_FLIGHT - len(s.batches) for s in self._seats)
 
     def submit(self, tasks: Sequence[TileTask]) -> None:
         """Give a batch to the worker who will be the first to begin it."""

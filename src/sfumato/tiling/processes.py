@@ -81,8 +81,8 @@ class Processes:
             raise
         self._pool = Pool(self._crew, len(self._crew.devices), restorer, self._warned)
 
-    def free(self) -> bool:
-        """Whether a process has less than two batches."""
+    def free(self) -> int:
+        """Return how many batches more the processes can hold."""
         return self._begun.free()
 
     def submit(self, tasks: Sequence[TileTask]) -> None:

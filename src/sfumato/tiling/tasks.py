@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -15,6 +17,7 @@ from sfumato.guidance import Guide, Measurement, Paste
 from sfumato.operators import Window
 from sfumato.samplers import Jump, Sampler, sample
 from sfumato.tiling.level import LevelSource, Local
+from sfumato.tiling.room import InMicroBatches, Room
 
 #: Work on tiles yields how many evaluations it has done more, and returns the images.
 TileWork: TypeAlias = Generator[int, None, list[Images]]
@@ -41,9 +44,16 @@ class TileTask:
     frozen: Tensor | None = None
 
 
+class ShortOfMemoryWarning(UserWarning):
+    """A device has less memory than was asked for."""
+
+
 @dataclass(frozen=True)
 class Restorer:
-    """What is done with every tile: the same network, sampler and method."""
+    """What is done with every tile: the same network, sampler and method.
+
+    The network sees ``micro_batch`` tiles at once, whatever the batch.
+    """
 
     denoiser: Denoiser
     sampler: Sampler
@@ -53,6 +63,19 @@ class Restorer:
     #: The noise level below which a guide lets go.
     guide_until: float = 0.3
     device: str = "cpu"
+    micro_batch: int = 1
+    #: The most tiles to restore at once (None: as many as there is room for).
+    batch: int | None = None
+
+    @cached_property
+    def room(self) -> Room:
+        """How many tiles are restored at once."""
+        return Room(self.device, self.batch)
+
+    @cached_property
+    def network(self) -> Denoiser:
+        """The denoiser, in batches of one size."""
+        return InMicroBatches(self.denoiser, self.micro_batch)
 
     @property
     def n_steps(self) -> int:
@@ -60,9 +83,38 @@ class Restorer:
         return sum(isinstance(m, Step) for m in self.moves)
 
     def restore(self, tasks: Sequence[TileTask]) -> TileWork:
-        """Restore tiles of one size together."""
+        """Restore tiles of one size, at once if the device has room, else half after half."""
+        most = self.room.most
+        if len(tasks) > most:
+            first = yield from self.restore(tasks[:most])
+            return first + (yield from self.restore(tasks[most:]))
+        told = 0
+        try:
+            work = self._at_once(tasks)
+            while True:
+                try:
+                    n = next(work)
+                except StopIteration as stop:
+                    self.room.fitted()
+                    images: list[Images] = stop.value
+                    return images
+                told += n
+                yield n
+        except torch.OutOfMemoryError:
+            if len(tasks) == 1:
+                raise
+        self.room.halve(len(tasks))
+        warnings.warn(
+            f"{self.device} has no memory for {len(tasks)} tiles at once: "
+            f"{self.room.most} at once from now on",
+            ShortOfMemoryWarning,
+            stacklevel=2,
+        )
+        return (yield from _after(told, self.restore(tasks)))
+
+    def _at_once(self, tasks: Sequence[TileTask]) -> TileWork:
         walk = sample(
-            self.denoiser,
+            self.network,
             self.sampler,
             [self.guidance_of(t) for t in tasks],
             self.moves,
@@ -113,3 +165,18 @@ def _finished(task: TileTask, x: Images) -> Images:
     if task.local.finish is None:
         return x
     return task.local.finish(x, [part.within(task.window) for part in task.free])
+
+
+def _after(told: int, work: TileWork) -> TileWork:
+    """Do work whose first ``told`` evaluations were counted before, in vain."""
+    done = 0
+    while True:
+        try:
+            n = next(work)
+        except StopIteration as stop:
+            images: list[Images] = stop.value
+            return images
+        news = max(0, min(n, done + n - told))
+        done += n
+        if news:
+            yield news

@@ -1,0 +1,82 @@
+"""How many tiles a device takes at once, and the network's own, fixed batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sfumato._typing import Images
+from sfumato.diffusion import Denoiser
+
+#: A GPU gets more tiles at once as long as less than this share of its memory is used.
+_PLENTY = 0.4
+#: Tiles at once that a GPU does not get more of by itself.
+_MOST = 64
+#: The network's batches on a GPU, and tiles at once on a CPU.
+_MICRO_BATCH, _ON_CPU = 4, 4
+
+
+def micro_batch_on(device: str | torch.device) -> int:
+    """Return how many tiles the network sees at once, always, so that bits do not depend on more.
+
+    On a CPU one tile keeps all cores busy.
+    """
+    return 1 if torch.device(device).type == "cpu" else _MICRO_BATCH
+
+
+class InMicroBatches:
+    """A denoiser that sees exactly ``size`` images at once; a last batch is filled up.
+
+    Kernels of a GPU depend on the size of a batch, and bits on the kernel: with one size only, an
+    image has the same bits whatever it was batched with.
+    """
+
+    def __init__(self, denoiser: Denoiser, size: int) -> None:
+        self.denoiser = denoiser
+        self.size = size
+
+    def __call__(self, x_t: Images, sigma: float) -> Images:
+        """Estimate ``x_0``."""
+        estimates = []
+        for part in x_t.split(self.size):
+            short = self.size - len(part)
+            full = torch.cat([part, part[-1:].expand(short, -1, -1, -1)]) if short else part
+            estimates.append(self.denoiser(full, sigma)[: len(part)])
+        return torch.cat(estimates) if len(estimates) > 1 else estimates[0]
+
+
+@dataclass
+class Room:
+    """How many tiles a device takes at once: more while there is plenty of memory, else fewer.
+
+    ``asked`` is what the user wants; None finds out. It never changes a result.
+
+    >>> room = Room("cpu", None)
+    >>> room.halve(4)
+    >>> room.most
+    2
+    """
+
+    device: str
+    asked: int | None
+
+    def __post_init__(self) -> None:
+        on_cpu = torch.device(self.device).type == "cpu"
+        self.most = self.asked or (_ON_CPU if on_cpu else _MICRO_BATCH)
+        self._limit = self.most if self.asked or on_cpu else _MOST
+
+    def fitted(self) -> None:
+        """Note that a batch went well."""
+        if self.most < self._limit and _memory_used(self.device) < _PLENTY:
+            self.most = min(2 * self.most, self._limit)
+
+    def halve(self, n: int) -> None:
+        """Note that ``n`` tiles at once were too many."""
+        self.most = self._limit = max(1, n // 2)
+
+
+def _memory_used(device: str) -> float:
+    """Return which share of a GPU's memory is in use, by anybody."""
+    free, total = torch.cuda.mem_get_info(device)
+    return 1 - free / total

@@ -18,7 +18,7 @@ def test_engine(tmp_path, kernel):
     assert consistency < 0.5
     shares = [float(n) for n in re.findall(r"([\d.]+)%$", done.out, re.M)]
     assert sum(shares) == pytest.approx(100, abs=1)
-    for part in ("noise", "projection", "reading", "canvas, writing", "all else"):
+    for part in ("noise", "projection", "reading", "canvas, writing", "  writing", "all else"):
         assert part in done.out
     assert list(tmp_path.iterdir()) == []
 
@@ -31,3 +31,21 @@ def test_overhead(tmp_path):
     )
     assert tiles / network == pytest.approx(times, rel=0.1)
     assert 1 <= times < 3
+
+
+def test_linear(tmp_path):
+    done = sfumato("bench", "linear", "--sides", "64,96,128", "--steps", 1, "--folder", tmp_path)
+    assert done.code == 0, done.err
+    assert len(re.findall(r"^ +\d+ x \d+ +1 tiles", done.out, re.M)) == 3
+    assert 0 <= float(re.search(r"R² = ([\d.]+)", done.out)[1]) <= 1
+    assert sfumato("bench", "linear", "--sides", "64,96").code == 2
+
+
+@pytest.mark.slow
+def test_workers(tmp_path):
+    done = sfumato("bench", "workers", "--side", 256, "--steps", 1, "--folder", tmp_path)
+    assert done.code == 0, done.err
+    together, apart = map(float, re.findall(r": ([\d.]+) s,", done.out))
+    share = float(re.search(r"reach ([\d.]+)", done.out)[1])
+    assert share == pytest.approx(apart / (2 * together), rel=0.2)
+    assert list(tmp_path.iterdir()) == []

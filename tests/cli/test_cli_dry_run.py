@@ -7,6 +7,7 @@ from stand_in import photo, report_of, sfumato, write
 
 from sfumato.cli import commands
 from sfumato.diffusion.precondition import EDMDenoiser
+from sfumato.pipeline import files
 
 QUICK = ("--steps", 2, "-t", 32)
 
@@ -97,6 +98,49 @@ def test_what_would_be_refused_is_refused_by_headers_too(tmp_path, prior):
     assert "16383" in done.err
 
 
+@pytest.mark.parametrize("stitch", ["mask-shift", "joint"])
+def test_a_job_that_is_there_is_left_as_it_is(tmp_path, prior, stitch):
+    source = write(tmp_path / "a.png", photo(20, 30))
+    job = tmp_path / "out.png.job" / "job.json"
+    job.parent.mkdir()
+    job.write_text("mine")
+    said = sfumato(
+        "upscale", source, "-o", tmp_path / "out.png", "-n", prior, "--kernel", "box", "-s", 2,
+        "--stitch", stitch, *QUICK, "--dry-run", "--restart",
+    )  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    assert [p.name for p in job.parent.iterdir()] == ["job.json"]
+    assert job.read_text() == "mine"
+
+
+@pytest.mark.parametrize("n", [1, 21])
+@pytest.mark.parametrize("options", [("--dry-run",), (), ("--region", "0,0,8,8")])
+@pytest.mark.parametrize("limit", [(), ("--limit-pixels", 624)])
+def test_what_is_too_large_is_refused_before_it_is_decoded(
+    tmp_path, prior, monkeypatch, n, options, limit
+):
+    monkeypatch.setattr(files, "LIMIT_PIXELS", 624)
+    monkeypatch.setattr(files, "open_windows", lambda *_, **__: pytest.fail("it was decoded"))
+    for k in range(n):
+        write(tmp_path / "in" / f"{k:02}.png", photo(25, 25))
+    done = sfumato(
+        "denoise", tmp_path / "in", "-o", tmp_path / "out", "-n", prior, "--noise", 0.1,
+        *QUICK[2:], *options, *limit,
+    )  # fmt: skip
+    assert done.code == 1
+    assert "25 × 25 pixels; expected at most 624 pixels; raise --limit-pixels" in done.err
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_a_tiled_tiff_may_have_any_size_if_its_tiles_have_not(tmp_path, prior, monkeypatch, side):
+    monkeypatch.setattr(files, "LIMIT_PIXELS", 624)
+    source = write(tmp_path / "a.tif", photo(40, 40), tile=True, tile_width=side, tile_height=side)
+    words = ("denoise", source, "-o", tmp_path / "out.tif", "-n", prior, "--noise", 0.1)
+    assert sfumato(*words, *QUICK[2:], "--dry-run").code == (0 if side == 16 else 1)
+    assert sfumato(*words, *QUICK[2:], "--dry-run", "--limit-pixels", 1600).code == 0
+    assert sfumato(*words, *QUICK[2:], "--dry-run", "--limit-pixels", 1599).code == 1
+
+
 def test_what_is_done_already_costs_nothing(tmp_path, prior):
     for name in ("a.png", "b.png"):
         write(tmp_path / "in" / name, photo(8, 8))
@@ -114,3 +158,6 @@ def test_a_region_is_told_of_in_a_line(tmp_path, prior):
     assert (said.code, said.out.count("\n")) == (0, 1)
     assert "steps" in said.out
     assert sfumato(*words, "0,0,999,8").code == 2
+    told, _ = map(json.loads, sfumato(*words, "0,0,8,8", "--progress", "json").err.splitlines())
+    assert told["event"] == "estimated"
+    assert told["evaluations"] >= told["tiles"] > 0

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from stand_in import photo, read, sfumato, write
 
 from sfumato.diffusion.precondition import EDMDenoiser
@@ -54,7 +55,7 @@ JOINT = ["--stitch", "joint", "--steps", 5, "--tile", 64]
     "kernel",
     [
         BOX,
-        ["-s", 2],
+        ["-s", 2, "--tile", 64, "--overlap", 32],
         [*BOX, "--levels", 2],
         [*BOX, *JOINT, "--sampler", "dpm-solver++"],
         [*BOX, *JOINT, "--time-travel", "2:2"],
@@ -178,3 +179,30 @@ def test_ten_kills(tmp_path, small, prior, kernel):
         running.wait()
     subprocess.run([*command, out], check=True, capture_output=True)
     assert np.array_equal(read(out), read(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("stitch", ["mask-shift", "joint"])
+def test_a_job_goes_on_with_the_threads_it_was_begun_with(tmp_path, small, prior, stitch):
+    out = tmp_path / "out.png"
+    words = ["upscale", small, "-o", out, "-n", prior, *TILES, *BOX, "--tile", 48]
+    words += ["--stitch", stitch]
+    seen = []
+    original = EDMDenoiser.forward
+
+    def forward(self, x_t, sigma):
+        seen.append(torch.get_num_threads())
+        return original(self, x_t, sigma)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kept, "_SECONDS", -1.0)
+        patched.setattr(kept, "_PART", float("inf"))
+        torch.set_num_threads(2)
+        stopped_after(18, patched)
+        assert sfumato(*words).code == 130
+        assert (tmp_path / "out.png.job").is_dir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(EDMDenoiser, "forward", forward)
+        torch.set_num_threads(1)
+        assert sfumato(*words).code == 0
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == 1

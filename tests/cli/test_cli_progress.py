@@ -1,6 +1,9 @@
 """What is told while files are restored: to people, and to other programs."""
 
+import errno
 import json
+import os
+import signal
 import time
 import tracemalloc
 from pathlib import Path
@@ -86,14 +89,73 @@ def test_failures_of_one_file_are_events_too(album, prior, monkeypatch, words, c
     assert failed["reason"]
 
 
-def test_an_interruption_is_an_event(tmp_path, album, prior, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_an_event(tmp_path, album, prior, monkeypatch, number):
+    """Ctrl-C, and what a cluster sends before it kills."""
+    forward, before = EDMDenoiser.forward, signal.getsignal(signal.SIGTERM)
+
     def stopped(self, x_t, sigma):
-        raise KeyboardInterrupt
+        if (tmp_path / "out" / "a.png").exists():
+            os.kill(os.getpid(), number)
+        return forward(self, x_t, sigma)
 
     monkeypatch.setattr(EDMDenoiser, "forward", stopped)
-    done = upscale(album / "a.png", tmp_path / "out.png", prior, "--progress", "json")
+    (album / "bad.png").unlink()
+    # What a shell starts in the background is deaf to Ctrl-C.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = upscale(album, tmp_path / "out", prior, "--progress", "json")
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert done.code == 130
-    assert events(done)[-1]["event"] == "interrupted"
+    summary, last = events(done)[-2:]
+    assert (summary["event"], summary["done"], summary["left"]) == ("summary", 1, 1)
+    assert last["event"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "a.png.json"]
+
+
+def test_a_name_of_any_bytes_fails_alone(tmp_path, album, prior):
+    odd = album / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes((album / "c.png").read_bytes())
+    write(album / "日本 é.png", photo(4, 4))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "c.png").touch()
+    words = ("--continue-on-error", "--skip-existing")
+    done = upscale(album, tmp_path / "out", prior, "--progress", "json", *words)
+    assert done.code == 3
+    failed = [e for e in events(done) if e["event"] == "failed"]
+    assert [e["file"] for e in failed] == [str(album / "bad.png"), str(odd)]
+    assert "UTF-8" in failed[1]["reason"]
+    assert "日本 é.png: 8 x 8" in done.out
+    (tmp_path / "out" / odd.name).touch()
+    done = upscale(odd, tmp_path / "out", prior, "--skip-existing")
+    assert (done.code, done.err) == (0, "")
+    assert "exists" in done.out
+
+
+def test_where_nobody_reads_the_run_ends(tmp_path, album, prior, monkeypatch):
+    """``sfumato ... | head -1``: no file has failed."""
+
+    def closed(line):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(running, "say", closed)
+    there = tmp_path / "failed.json"
+    done = upscale(album, tmp_path / "out", prior, "--continue-on-error", "--failed", there)
+    assert (done.code, done.err) == (1, "")
+    assert json.loads(there.read_text()) == []
+    assert not (tmp_path / "out" / "c.png").exists()
+
+
+def test_a_mistake_of_ours_says_which_file_it_was():
+    def one(file, target):
+        raise ZeroDivisionError
+
+    todo = Todo([Path("in/a.png")], Path("out"), Path("in"))
+    with Screen("none", todo) as screen, pytest.raises(ZeroDivisionError) as raised:
+        run_over(todo, one, screen, skip=lambda file, target: "", continue_on_error=True)
+    assert raised.value.__notes__ == ["while at in/a.png"]
 
 
 @pytest.mark.parametrize("how", ["auto", "none"])

@@ -279,8 +279,10 @@ def test_other_arrays(canvas, array):
         canvas.write(0, 0, array)
 
 
-def test_places_where_no_canvas_can_be(tmp_path, canvas):
+def test_places_where_no_canvas_can_be(tmp_path, canvas, monkeypatch):
     del canvas
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     for name in ("a.zarr", "a.zarr/zarr.json"):
         with pytest.raises(OutputError, match="exists already; choose another name"):
             Canvas.create(tmp_path / name, (5, 5, 3), 8, (4, 4))

@@ -153,6 +153,10 @@ class Imagined:
         self.deadliness, self.most = deadliness, most
         self.warned, self.deaths, self.in_a_row = [], 0, [0] * n_seats
 
+    @property
+    def threads(self):
+        return torch.get_num_threads()
+
     def begin(self, restorer):
         self.order, self.seats = order(restorer, None), {}
         for seat in range(self.n_seats):

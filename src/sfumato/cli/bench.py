@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,7 +12,10 @@ from sfumato.cli.commands import Kernel
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:
-    from sfumato.pipeline.bench import Events, Figures
+    from sfumato.pipeline import Event
+    from sfumato.pipeline.bench import Figures
+
+T = TypeVar("T")
 
 bench_app = typer.Typer(help="Measure what the engine costs.", no_args_is_help=True)
 
@@ -51,7 +55,56 @@ def overhead(
     say(f"first tile to last {tiles:.2f} s, network {network:.2f} s: {tiles / network:.3f} times")
 
 
-def _drain(events: Events) -> Figures:
+@bench_app.command()
+@guarded
+def linear(
+    sides: Annotated[
+        str, typer.Option(help="Of the results, in pixels, with commas.")
+    ] = "512,1024,2048,3072,4096",
+    steps: Annotated[int, typer.Option(min=1, help="Evaluations for each tile.")] = 2,
+    folder: FolderOption = None,
+) -> None:
+    """Restore results of several sizes, and see whether the time grows as their pixels do."""
+    from sfumato.errors import SettingsError
+    from sfumato.pipeline.bench import bench_linear
+
+    sizes = [int(n) for n in sides.split(",") if n.strip().isdigit()]
+    if len(sizes) != len(sides.split(",")) or len(set(sizes)) < 3 or min(sizes) < 64:
+        raise SettingsError(f"--sides {sides}", expected="at least three, each 64 or more")
+    runs, r_squared = _drain(bench_linear(sizes, steps, folder=folder))
+    for f in runs:
+        seconds = f.parts["first tile to last"]
+        say(
+            f"{f.side:6} x {f.side:<6} {f.tiles:5} tiles {seconds:8.2f} s "
+            f"{seconds / (f.side**2 / 1e6):7.3f} s a megapixel"
+        )
+    say(f"seconds = a + b pixels: R² = {r_squared:.5f}")
+
+
+@bench_app.command()
+@guarded
+def workers(
+    side: Annotated[int, typer.Option(min=64, help="Of the results, in pixels.")] = 3072,
+    steps: Annotated[int, typer.Option(min=1, help="Evaluations for each tile.")] = 2,
+    n: Annotated[int, typer.Option("--workers", min=2, help="How many.")] = 2,
+    ray: Annotated[bool, typer.Option("--ray", help="On a Ray that is started here.")] = False,
+    folder: FolderOption = None,
+) -> None:
+    """Compare workers that share one picture with processes that have one each."""
+    from sfumato.pipeline.bench import bench_workers
+    from sfumato.tiling.on_ray import OnRay
+    from sfumato.tiling.processes import Processes
+
+    with OnRay(n, threads=1) if ray else Processes(["cpu"] * n, threads=1) as executor:
+        together, apart = _drain(bench_workers(side, steps, n, executor, folder=folder))
+    size = side**2 / 1e6
+    share = apart / (n * together)
+    say(f"{n} workers, one picture: {together:.1f} s, {size / together:.4f} megapixels a second")
+    say(f"{n} processes, one each: {apart:.1f} s, {n * size / apart:.4f} megapixels a second")
+    say(f"the workers reach {share:.3f} of the processes' throughput")
+
+
+def _drain(events: Generator[Event, None, T]) -> T:
     from sfumato.pipeline import Advanced
 
     with progress_bar("bench") as advance:
@@ -59,8 +112,8 @@ def _drain(events: Events) -> Figures:
             try:
                 event = next(events)
             except StopIteration as stop:
-                figures: Figures = stop.value
-                return figures
+                outcome: T = stop.value
+                return outcome
             if isinstance(event, Advanced):
                 advance(event.done, event.total, event.stage)
 

@@ -33,6 +33,7 @@ from sfumato.cli.running import (
 from sfumato.errors import SettingsError
 
 if TYPE_CHECKING:
+    from sfumato.io.staging import Staged
     from sfumato.operators import Degradation
     from sfumato.pipeline import Event, Report, Settings
     from sfumato.pipeline.estimate import Estimate, Outlook
@@ -116,16 +117,18 @@ def _run(source: Path, shared: Shared, degradation_of: Degradations) -> None:
 
 def _check_list(path: Path) -> None:
     """Refuse a place for the list of failures that may be a picture's, or cannot be written."""
-    from sfumato.io import check_output
+    from sfumato.io._atomic import check_place
 
     if path.suffix != ".json":
         raise SettingsError(f"--failed {path}", expected="a name that ends in .json")
-    check_output(path.with_suffix(".png"))
+    check_place(path)
 
 
 def _skipped(job: _Job, file: Path, target: Path, screen: Screen) -> str:
     """Say why a file is left out; "" if it is not."""
-    if not target.exists():
+    from sfumato.io.storage import address, exists
+
+    if not (exists(target) if address(target) else target.exists()):
         return ""
     if job.shared.skip_existing:
         return "exists, skipped"
@@ -148,17 +151,35 @@ class _Job:
     executor: Executor | None
 
     def restore(self, source: Path, target: Path) -> Generator[Event, None, Report]:
-        """Restore it."""
+        """Restore it; what lies at an address is fetched first, and put at the end."""
+        from sfumato.io.staging import Staged
+
+        shared = self.shared
+        staged = Staged.open(source, target, shared.report, work=shared.work)
+        if staged.waits and not self.unlike(staged.source, staged.target, staged.report):
+            from sfumato.pipeline import Report
+
+            report = Report(**json.loads(staged.report.read_bytes()))
+        else:
+            try:
+                report = yield from self._restore(staged)
+            except BaseException:
+                staged.give_up()
+                raise
+        staged.finish()
+        return report
+
+    def _restore(self, staged: Staged) -> Generator[Event, None, Report]:
         from sfumato.pipeline.files import restore_file
 
         shared = self.shared
         return restore_file(
-            source,
-            target,
-            self.degradation_of(source),
+            staged.source,
+            staged.target,
+            self.degradation_of(staged.source),
             prior=self.prior,
             settings=self.settings,
-            report=shared.report,
+            report=staged.report,
             limit_pixels=shared.limit_pixels,
             device=shared.device,
             keep_job=shared.keep_job,
@@ -179,11 +200,11 @@ class _Job:
             device=self.shared.device,
         )
 
-    def unlike(self, source: Path, target: Path) -> str:
+    def unlike(self, source: Path, target: Path, proof: Path | None = None) -> str:
         """Say why what is there is not the result of this command; "" if it is."""
         from sfumato.io import digest
 
-        path = self.shared.report or target.with_name(target.name + ".json")
+        path = proof or self.shared.report or target.with_name(target.name + ".json")
         try:
             report = json.loads(path.read_bytes())
         except (OSError, ValueError):
@@ -213,20 +234,30 @@ class _Rehearsal:
 
     def one(self, file: Path, target: Path) -> None:
         """Say what a file takes. Of a few files, all is checked that a restoration checks."""
+        from sfumato.io._parts import copy_head
         from sfumato.io.masters import check_master
+        from sfumato.io.storage import address, name_of, shown
+        from sfumato.pipeline.files import check_limit
 
-        if self._n <= _FEW or self._job.region:
+        names = f"{shown(file)} -> {shown(target)}"
+        head = copy_head(file)[0] if address(file) else None
+        far = head is not None or address(target) is not None
+        file = head.path if head else file
+        if (self._n <= _FEW or self._job.region) and not far:
             restoration = self._job.restore(file, target)
             first = next(restoration)
             restoration.close()
             if self._job.region:
-                self._screen.say(f"{file} -> {target}: {_first(first)}")
+                self._screen.say(f"{names}: {_first(first)}")
+                self._screen.emit("estimated", asdict(first))
                 return
+        check_limit(file, self._job.shared.limit_pixels)
         outlook = self._job.look(file)
         last = outlook.run.plans[-1]
+        target = Path(name_of(target)) if address(target) else target
         check_master(target, (last.height, last.width), outlook.picture.bits, alpha=False)
         e = outlook.estimate(target, self._trial, workers=self._job.shared.workers or 1)
-        for line in _block(file, target, e) if self._n == 1 else [_line(file, target, e)]:
+        for line in _block(names, target, e) if self._n == 1 else [_line(names, e)]:
             self._screen.say(line)
         self._screen.emit("estimated", asdict(e))
         self._n_pixels += e.width * e.height
@@ -238,8 +269,11 @@ class _Rehearsal:
 
     def total(self) -> str:
         """Say what all files take that are not skipped and did not fail."""
+        files = f"{self._screen.n_done} of {self._n} files"
+        if self._job.region:
+            return f"{files}, a region of each"
         return (
-            f"{self._screen.n_done} of {self._n} files: {self._n_pixels / 1e6:.1f} megapixels, "
+            f"{files}: {self._n_pixels / 1e6:.1f} megapixels, "
             f"{self._evaluations} network evaluations, memory about {_room(self._memory)}, "
             f"disk up to {_room(self._most)} for a job and {_room(self._output)} for all outputs, "
             f"time about {spoken(self._seconds)}"
@@ -257,9 +291,9 @@ def _first(event: Event) -> str:
     )
 
 
-def _line(file: Path, target: Path, e: Estimate) -> str:
+def _line(names: str, e: Estimate) -> str:
     return (
-        f"{file} -> {target}: {e.width} x {e.height}, {_many(len(e.levels), 'level')}, "
+        f"{names}: {e.width} x {e.height}, {_many(len(e.levels), 'level')}, "
         f"{_many(e.tiles, 'tile')} in {_many(e.waves, 'wave')} ({e.stitch}), "
         f"{e.evaluations} evaluations (steps {e.steps}, batch {e.batch}), "
         f"memory about {_memory(e)}, "
@@ -268,11 +302,11 @@ def _line(file: Path, target: Path, e: Estimate) -> str:
     )
 
 
-def _block(file: Path, target: Path, e: Estimate) -> list[str]:
+def _block(names: str, target: Path, e: Estimate) -> list[str]:
     levels = [f"{v.width} x {v.height} in {_many(v.tiles, 'tile')}" for v in e.levels]
     chosen = ", ".join(f"{k} {v}" for k, v in e.settings.items())
     return [
-        f"{file} -> {target}: {e.task}, {e.width} x {e.height} pixels",
+        f"{names}: {e.task}, {e.width} x {e.height} pixels",
         f"  levels       {len(levels)}: {', '.join(levels)}",
         f"  tiles        {e.tiles} in {_many(e.waves, 'wave')} ({e.stitch}), {e.batch} at once",
         f"  evaluations  {e.evaluations} of the network",
@@ -334,7 +368,7 @@ def inpaint(
     def degradation(source: Path) -> Degradation:
         own = _mask_of(source, input, mask) if mask.is_dir() else mask
         found = parse(_with_noise(_with_file("mask", own), noise))
-        _refuse_empty(own)
+        _refuse_empty(next(link.file for link in found.links if link.file))
         return found
 
     if mask.is_dir() and not input.is_dir():
@@ -344,12 +378,12 @@ def inpaint(
 
 def _mask_of(source: Path, folder: Path, masks: Path) -> Path:
     """Return the mask of the picture's name; its ending may be another."""
-    from sfumato.io import find_pictures
+    from sfumato.io._formats import FORMATS
 
     own = masks / source.relative_to(folder)
-    if own.exists() or not own.parent.is_dir():
-        return own
-    return next((p for p in find_pictures(own.parent) if p.stem == own.stem), own)
+    # Not by listing the folder, which may hold a mask for each of 50,000 pictures.
+    endings = (own.suffix, *FORMATS, *map(str.upper, FORMATS))
+    return next((p for p in map(own.with_suffix, endings) if p.exists()), own)
 
 
 def _with_file(word: str, path: Path) -> str:

@@ -109,7 +109,8 @@ LimitOption = Annotated[
     typer.Option(
         "--limit-pixels",
         min=1,
-        help="Refuse inputs of more pixels. Default: 100 million.",
+        help="Refuse inputs of more pixels. Default: 100 million; none for tiled TIFF that is "
+        "restored tile by tile.",
         rich_help_panel=_FILES,
     ),
 ]
@@ -298,6 +299,14 @@ class Shared:
             rich_help_panel=_FILES,
         ),
     ] = None
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where work for results at an address is done. Default: the current folder.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None
     keep_job: Annotated[
         bool,
         typer.Option("--keep-job", help="Keep OUTPUT.job at the end.", rich_help_panel=_FILES),
@@ -367,10 +376,15 @@ class Shared:
         return Processes(self._devices(self.workers), self.threads(), warned=self._warned)
 
     def threads(self) -> int:
-        """Return the threads of each worker: its share of the cores that this process may use."""
+        """Return the threads of each worker: its share of the cores that this process may use.
+
+        They are no more than this process has, which ``OMP_NUM_THREADS`` says.
+        """
+        import torch
+
         able = getattr(os, "sched_getaffinity", None)
         n_cores = len(able(0)) if able else os.cpu_count() or 1
-        return max(1, n_cores // (self.workers or 1))
+        return max(1, min(torch.get_num_threads(), n_cores // (self.workers or 1)))
 
     def _warned(self, text: str) -> None:
         if self.progress is Progress.json:

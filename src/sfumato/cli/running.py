@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -45,7 +48,8 @@ _PAUSE = 0.25
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Turn errors into one line and an exit code: 2 for what was asked, 1 for the rest.
 
-    With ``--progress json`` the line is an event.
+    With ``--progress json`` the line is an event. SIGTERM, by which clusters take a machine back,
+    does what Ctrl-C does.
     """
 
     @wraps(command)
@@ -57,38 +61,61 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
                 fail(message)
             return typer.Exit(code)
 
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a name may be of any bytes
         try:
-            command(*args, **kwargs)
-        except (SfumatoError, OSError, MemoryError) as error:
-            raise end("failed", plain(error), exit_code(error)) from None
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise end("failed", plain(error), EXIT_FAILED) from None
+            with _interrupted_by(signal.SIGTERM):
+                command(*args, **kwargs)
         except KeyboardInterrupt:
             said = "interrupted; where there is OUTPUT.job, the same command goes on from there"
             raise end("interrupted", said, EXIT_INTERRUPTED) from None
+        except Exception as error:
+            if not is_plain(error):
+                raise
+            raise end("failed", plain(error), exit_code(error)) from None
 
     return inner
 
 
-def exit_code(error: BaseException) -> int:
+@contextmanager
+def _interrupted_by(number: signal.Signals) -> Iterator[None]:
+    """Take a signal for Ctrl-C; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def exit_code(error: Exception) -> int:
     """Return 2 where what was asked for cannot be, 1 where a file, a model or memory failed."""
     asked = isinstance(error, DegradationError | SettingsError | ShapeError)
     return EXIT_USAGE if asked else EXIT_FAILED
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether torch ran out of memory, which has a type of its own on GPUs only."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+def is_plain(error: Exception) -> bool:
+    """Tell whether a line can say it all: any other error is a mistake of ours.
+
+    Nor is it one line where nobody reads: a closed pipe of standard output is no file's fault.
+    """
+    if isinstance(error, RuntimeError):  # torch's, which has a type of its own on GPUs only
+        name, said = type(error).__name__, str(error)
+        return name == "OutOfMemoryError" or "can't allocate memory" in said
+    known = isinstance(error, SfumatoError | OSError | MemoryError | UnicodeEncodeError)
+    return known and not isinstance(error, BrokenPipeError)
 
 
-def plain(error: BaseException) -> str:
+def plain(error: Exception) -> str:
     """Return an error in one line."""
     if isinstance(error, SfumatoError):
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object} is no name in UTF-8; rename it"
     return "out of memory; take a smaller picture, a smaller --batch or a smaller --scale"
 
 
@@ -126,12 +153,16 @@ def todo_of(source: Path, output: Path, *, recursive: bool = False) -> Todo:
     What lies in the folder of the outputs is no input, wherever that is.
     """
     from sfumato.io import find_pictures
+    from sfumato.io.storage import address, name_of
 
+    if address(source):
+        return Todo([source], output / name_of(source) if output.is_dir() else output)
     if not source.is_dir():
         if not source.exists():
             raise ImageError(f"there is no file {source}", expected="a picture or a folder")
         name = source.with_suffix(".png").name if source.suffix.lower() == ".npy" else source.name
-        return Todo([source], output / name if output.is_dir() else output)
+        folder = output.is_dir() and output.suffix.lower() != ".zarr"
+        return Todo([source], output / name if folder else output)
     if output.is_file() or output.suffix.lower() in _PICTURES:
         raise SettingsError(
             f"the folder {source} to the file {output}", expected="a folder for --output"
@@ -169,8 +200,9 @@ def run_over(
                 continue
             one(file, target)
             screen.n_done += 1
-        except (SfumatoError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
+        except Exception as error:
+            if not is_plain(error):
+                error.add_note(f"while at {file}")
                 raise
             screen.failed(error)
             if not continue_on_error:
@@ -211,6 +243,8 @@ class Screen:
         """Remove the bar, and write the failures."""
         if self._bar:
             self._bar.progress.stop()
+        if isinstance(error, KeyboardInterrupt):
+            self._emit_summary()
         if self._failed_to:
             from sfumato.io import atomic_path
 
@@ -227,7 +261,7 @@ class Screen:
     def emit(self, event: str, facts: Mapping[str, object]) -> None:
         """Tell other programs of this file, if they listen."""
         if self._json:
-            emit(event, {"file": str(self._file), "target": str(self._target), **facts})
+            emit(event, {"file": _shown(self._file), "target": _shown(self._target), **facts})
 
     def begin(self, k: int, file: Path, target: Path) -> None:
         """Take in that file ``k`` is next."""
@@ -269,17 +303,17 @@ class Screen:
     def skipped(self, word: str) -> None:
         """Tell that the file is left as it is."""
         self.n_skipped += 1
-        self.say(f"{self._target}: {word}")
+        self.say(f"{_shown(self._target)}: {word}")
         self.emit("skipped", {"reason": word})
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         """Tell that the file failed; what the only one raises is for others to tell."""
         facts = {"reason": plain(error), "exit_code": exit_code(error)}
-        self._failures.append({"file": str(self._file), "target": str(self._target), **facts})
+        self._failures.append(
+            {"file": _shown(self._file), "target": _shown(self._target), **facts}
+        )
         self.emit("failed", facts)
-        if self._json:
-            return
-        if self._n == 1:
+        if self._n == 1 and not self._json:
             raise error
         self._complain(f"sfumato: {_named(self._failures[-1])}")
 
@@ -293,16 +327,12 @@ class Screen:
 
     def end(self) -> None:
         """Tell of what failed, and exit where some failed: 3, or what the first one says."""
-        failed, left = len(self._failures), self._n - self.n_done - self.n_skipped
-        left -= failed
-        if self._json:
-            facts = {"files": self._n, "done": self.n_done, "skipped": self.n_skipped}
-            facts |= {"failed": failed, "left": left}
-            emit("summary", facts | {"seconds": round(time.monotonic() - self._began, 1)})
-        elif left:
+        failed, left = len(self._failures), self._n_left
+        self._emit_summary()
+        if left:
             self._complain(
                 f"sfumato: stopped with {left + failed} of {self._n} files left; "
-                "--continue-on-error goes on, --skip-existing resumes"
+                "--continue-on-error goes on, --resume or --skip-existing leaves what is done"
             )
         elif failed:
             self._complain(f"sfumato: {failed} of {self._n} files failed:")
@@ -314,10 +344,22 @@ class Screen:
                 EXIT_SOME_FAILED if some else int(str(self._failures[0]["exit_code"]))
             )
 
+    @property
+    def _n_left(self) -> int:
+        """Files that were not come to."""
+        return self._n - self.n_done - self.n_skipped - len(self._failures)
+
+    def _emit_summary(self) -> None:
+        if self._json:
+            facts = {"files": self._n, "done": self.n_done, "skipped": self.n_skipped}
+            facts |= {"failed": len(self._failures), "left": self._n_left}
+            emit("summary", facts | {"seconds": round(time.monotonic() - self._began, 1)})
+
     def _complain(self, line: str) -> None:
+        """Print a line for people to standard error, which other programs know from events."""
         if self._bar:
             self._bar.above(line)
-        else:
+        elif not self._json:
             typer.echo(line, err=True)
 
 
@@ -415,6 +457,13 @@ def drain(
                 started(event)
 
 
+def _shown(place: Path) -> str:
+    """Return a place as people write it: addresses have two slashes, paths lose one."""
+    from sfumato.io.storage import shown
+
+    return shown(place)
+
+
 def lines_of(target: Path, report: Report) -> list[str]:
     """Return one result's figures in a line, and below it what is worth to know besides."""
     return [summary(target, report), *(f"  {note}" for note in report.notes)]
@@ -425,7 +474,7 @@ def summary(target: Path, report: Report) -> str:
 
     The consistency is that between ``A`` of the written picture and the input.
     """
-    parts = [f"{target}: {report.width} x {report.height}"]
+    parts = [f"{_shown(target)}: {report.width} x {report.height}"]
     parts.append(f"consistency {report.consistency_rmse_255:.3f}/255")
     if report.seam_score is not None and report.seam_band is not None:
         low, high = report.seam_band

@@ -23,12 +23,15 @@ _ADVICE = {
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, token: str = "") -> Iterator[Path]:
     """Give the path of a hidden, empty file beside ``path``, which replaces it on success.
 
     Missing folders are made. On an error, or when the program is stopped, the hidden file is
     removed and whatever stood at ``path`` before is left as it was. The data are on the disk
     before the name is. A link is followed; its target is replaced.
+
+    With a ``token`` (hexadecimal digits) the hidden file has the same name each time, so that what
+    a kill left behind is written over; for those who alone write to ``path``.
 
     Raises:
         OutputError: no room, no permission, a folder or a device at ``path``.
@@ -42,8 +45,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         target = output_target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         # The suffix stays, because some writers (numpy.save) add their own where it is missing.
-        hidden = target.with_name(f".sfumato-{secrets.token_hex(8)}.part{target.suffix}")
-        os.close(os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        hidden = target.with_name(f".sfumato-{token or secrets.token_hex(8)}.part{target.suffix}")
+        anew = os.O_TRUNC | os.O_NOFOLLOW if token else os.O_EXCL
+        os.close(os.open(hidden, os.O_CREAT | anew | os.O_WRONLY, 0o666))
         temporary = hidden
         mode = hidden.stat().st_mode
         yield temporary

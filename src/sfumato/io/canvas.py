@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import ImageError, OutputError, SfumatoError
 from sfumato.io._atomic import _output_error, atomic_path
+from sfumato.io.storage import address, reaching
 
 if TYPE_CHECKING:
     import zarr
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 Values: TypeAlias = NDArray[np.generic]
 
 _TYPES: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
-#: Files written at once: what each waits for is the disk's promise to keep it.
+#: Files written at once: what each waits for is the disk's promise to keep it. As many are read
+#: at once from a bucket.
 _N_WRITERS = 8
 _CACHE_BYTES = 128 * 2**20
 #: Chunks of zeros are written too: removing their file instead would have to be made durable.
@@ -149,12 +151,15 @@ class Canvas:
         import zarr
 
         try:
-            array: zarr.Array[Any] = zarr.open_array(
-                _open_store(where, writable=writable),
-                mode="r+" if writable else "r",
-                zarr_format=3,
-                config=_CONFIG,
-            )
+            with _reaching(where, ImageError):
+                array: zarr.Array[Any] = zarr.open_array(
+                    _open_store(where, writable=writable),
+                    mode="r+" if writable else "r",
+                    zarr_format=3,
+                    config=_CONFIG,
+                )
+        except SfumatoError:
+            raise
         except FileNotFoundError as error:
             raise ImageError(f"there is no canvas {where}", do="check the name") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -201,10 +206,13 @@ class Canvas:
             OutputError: no room for chunks that had to make way.
         """
         window = np.empty((height, width, self.channels), _TYPES[self.bits])
-        for key, inside, of_window in self._parts(top, left, height, width):
-            chunk = self._load(key)
-            window[of_window] = chunk[inside]
-            self._keep(key, chunk)
+        parts = list(self._parts(top, left, height, width))
+        for i in range(0, len(parts), _N_WRITERS):
+            some = parts[i : i + _N_WRITERS]
+            chunks = self._load_all([key for key, _, _ in some])
+            for (key, inside, of_window), chunk in zip(some, chunks, strict=True):
+                window[of_window] = chunk[inside]
+                self._keep(key, chunk)
         return window
 
     def sync(self) -> None:
@@ -240,11 +248,21 @@ class Canvas:
         down, across = self._place(key)
         return down.stop - down.start, across.stop - across.start, self.channels
 
+    def _load_all(self, keys: list[tuple[int, int]]) -> list[NDArray[Any]]:
+        """Load chunks; from a bucket at once, because each waits for it."""
+        if _folder(self.where) or len(keys) == 1:
+            return [self._load(key) for key in keys]
+        with ThreadPoolExecutor(_N_WRITERS) as pool:
+            return list(pool.map(self._load, keys))
+
     def _load(self, key: tuple[int, int]) -> NDArray[Any]:
         chunk = self._chunks.get(key)
         if chunk is None:
             try:
-                chunk = np.asarray(self._array[self._place(key)])
+                with _reaching(self.where, ImageError):
+                    chunk = np.asarray(self._array[self._place(key)])
+            except SfumatoError:
+                raise
             except (OSError, ValueError) as error:
                 raise _damaged(self.where, error) from error
         return chunk
@@ -281,8 +299,10 @@ def _cut(start: int, stop: int, step: int) -> Iterator[tuple[int, slice, slice]]
 
 def _folder(where: str | Path) -> Path | None:
     """Return the folder that an address stands for; None if it is elsewhere."""
-    address = str(where).removeprefix("file://")
-    return None if "://" in address else Path(address)
+    url = address(where) or ""
+    if url.startswith("file://"):
+        return Path(url.removeprefix("file://"))
+    return None if url else Path(where)
 
 
 def _check_free(where: str | Path) -> None:
@@ -308,10 +328,12 @@ def _open_store(where: str | Path, *, writable: bool) -> "Store":
 
     if folder := _folder(where):
         return _durable_store()(folder, read_only=not writable)
-    try:
-        return FsspecStore.from_url(str(where), read_only=not writable)
-    except (ImportError, ValueError) as error:
-        raise OutputError(f"{where} cannot be reached: {error}") from error
+    url = address(where) or str(where)
+    with reaching(url, OutputError):
+        try:
+            return FsspecStore.from_url(url, read_only=not writable)
+        except ValueError as error:
+            raise OutputError(f"{where} cannot be reached: {error}") from error
 
 
 @cache
@@ -343,13 +365,21 @@ def _writing_to(where: str | Path) -> Iterator[None]:
     from zarr.errors import ContainsArrayError
 
     try:
-        yield
+        with _reaching(where, OutputError):
+            yield
     except SfumatoError:
         raise
     except ContainsArrayError as error:
         raise OutputError(f"{where} exists already", do="choose another address") from error
     except OSError as error:
         raise _output_error(where, error) from error
+
+
+def _reaching(where: str | Path, kind: type[SfumatoError]) -> AbstractContextManager[None]:
+    """Turn what goes wrong on the way to a bucket into one line."""
+    if _folder(where):
+        return nullcontext()
+    return reaching(address(where) or str(where), kind, but=FileNotFoundError)
 
 
 def _damaged(where: str | Path, error: Exception) -> ImageError:

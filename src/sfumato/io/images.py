@@ -8,7 +8,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from sfumato.errors import ImageError
@@ -33,36 +34,54 @@ __all__ = [
 
 #: Luminance of red, green and blue: ITU-R BT.709, item 3.2.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
+#: Pixels of the largest mask, and rows of it that are read at once.
+_LIMIT_MASK, _STRIP = 1 << 32, 512
 
 
 def read_mask(
-    path: str | Path, *, limit_pixels: int = LIMIT_PIXELS
-) -> Float[Tensor, "1 height width"]:
-    """Read a mask, painted white (above 50 %) where the picture is missing; return 1 where known.
+    path: str | Path, *, limit_pixels: int = _LIMIT_MASK
+) -> Bool[Tensor, "1 height width"]:
+    """Read a mask, painted white (above 50 %) where the picture is missing; return what is known.
 
     Colours count by their luminance. Alpha is ignored, unless all is of one colour and only alpha
-    varies: then what is opaque is missing.
+    varies: then what is opaque is missing. Large ones are read strip by strip: a byte for a pixel
+    is all that they take in memory (two, with alpha).
 
     Returns:
-        float32 (1, height, width) of 0 (missing) and 1 (known).
+        bool (1, height, width): False is missing, True is known.
 
     Raises:
         ImageError: as `read_picture`.
 
     Example:
         >>> read_mask("scratches.png").unique()
-        tensor([0., 1.])
+        tensor([False,  True])
     """
-    picture = read_picture(path, limit_pixels=limit_pixels)
-    pixels, alpha = picture.pixels, picture.alpha
-    one_colour = bool((pixels == pixels[:, :1, :1]).all())
-    if alpha is not None and one_colour and bool((alpha != alpha[0, 0, 0]).any()):
-        paint = alpha
-    elif pixels.shape[0] == 3:
-        paint = (pixels * pixels.new_tensor(_LUMINANCE)[:, None, None]).sum(0, keepdim=True)
-    else:
-        paint = pixels
-    return (paint <= 0.5).to(pixels.dtype)
+    from sfumato.io.windows import open_windows, picture_shape
+
+    _, height, width = picture_shape(path)
+    if height * width > limit_pixels:
+        raise ImageError(
+            f"the mask {path} of {width} x {height} pixels",
+            expected=f"at most {limit_pixels / 1e6:g} megapixels",
+        )
+    windows = open_windows(path)
+    by_colour = torch.empty((1, height, width), dtype=torch.bool)
+    by_alpha = torch.empty_like(by_colour) if windows.has_alpha else None
+    first, one_colour, alphas = windows.read(0, 0, 1, 1), True, set()
+    for top in range(0, height, _STRIP):
+        n = min(_STRIP, height - top)
+        pixels = windows.read(top, 0, n, width)
+        one_colour = one_colour and torch.equal(pixels, first.expand_as(pixels))
+        weights = _LUMINANCE if pixels.shape[0] == 3 else (1.0,)
+        paint = (pixels * pixels.new_tensor(weights)[:, None, None]).sum(0, keepdim=True)
+        by_colour[:, top : top + n] = paint <= 0.5
+        if by_alpha is not None:
+            alpha = windows.read_alpha(top, 0, n, width)
+            alphas |= {float(alpha.min()), float(alpha.max())}
+            by_alpha[:, top : top + n] = alpha <= 0.5
+    in_alpha = one_colour and len(alphas) > 1
+    return by_alpha if by_alpha is not None and in_alpha else by_colour
 
 
 def find_pictures(folder: str | Path, *, recursive: bool = False) -> list[Path]:

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -74,6 +75,16 @@ class Job:
             job = cls(folder, wanted, lock)
             stack.pop_all()
         return job
+
+    @staticmethod
+    def plan_in(folder: Path) -> dict[str, JSON]:
+        """Return the plan that a job was begun with; nothing where there is none.
+
+        Raises JobError where the folder is no job, or a newer one.
+        """
+        with _as_job_error(folder), suppress(FileNotFoundError):
+            return _read_plan(Path(os.path.realpath(folder))) or {}
+        return {}
 
     def __init__(self, folder: Path, plan: dict[str, JSON], lock: int) -> None:
         self.folder, self.plan = folder, plan
@@ -323,8 +334,9 @@ def _discard(folder: Path, lock: int) -> None:
         shutil.rmtree(gone)
 
 
+@lru_cache(maxsize=64)  # a folder of 50,000 pictures is looked through once
 def _sweep(parent: Path) -> None:
-    """Delete what is left of jobs whose removal was killed."""
+    """Delete what is left of jobs whose removal was killed, once in this process."""
     for path in parent.iterdir() if parent.is_dir() else ():
         if _GONE.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)  # another user's: it only takes room

@@ -118,6 +118,7 @@ def write_master(
     alpha: AlphaWindows | None = None,
     quality: int = 95,
     lossless: bool = True,
+    token: str = "",
 ) -> None:
     """Write what a canvas holds in the format that the name ends in, within bounded memory.
 
@@ -136,6 +137,7 @@ def write_master(
             JPEG.
         quality: of JPEG, and of WebP that is not lossless: 1 to 100.
         lossless: WebP stores the exact values.
+        token: names what is hidden while it is written, as in `atomic_path`.
 
     Raises:
         OutputError: see `check_master`; no room, no permission.
@@ -162,9 +164,9 @@ def write_master(
         canvas, alpha, canvas.bits if kind == "zarr" else stored_bits(kind, canvas.bits)
     )
     if kind == "zarr":
-        _write_zarr(blocks, target, like)
+        _write_zarr(blocks, target, like, token)
         return
-    with atomic_path(target) as temporary:
+    with atomic_path(target, token=token) as temporary:
         if kind == "tiff":
             _write_tiff(blocks, temporary, target, like)
         else:
@@ -276,6 +278,8 @@ def _tiles_of(blocks: _Blocks) -> "OpenImageIO.ImageSpec":
     spec = OpenImageIO.ImageSpec(width, height, blocks.bands, blocks.dtype.name)
     spec.tile_width = spec.tile_height = _TILE
     spec["compression"] = "zip"
+    # Else the bytes would tell the time, though in a directory that nobody reads.
+    spec["DateTime"] = "1970:01:01 00:00:00"
     n_tiles = -(-height // _TILE) * -(-width // _TILE)
     n_bytes = n_tiles * _TILE**2 * blocks.bands * blocks.dtype.itemsize
     spec["tiff:bigtiff"] = int(n_bytes > CLASSIC_TIFF_LIMIT_BYTES)
@@ -363,9 +367,11 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 # Zarr
 
 
-def _write_zarr(blocks: _Blocks, target: Path, like: Description) -> None:
+def _write_zarr(blocks: _Blocks, target: Path, like: Description, token: str) -> None:
     """Copy to a hidden folder beside the target, which gets its name when it is complete."""
-    hidden = target.with_name(f".sfumato-{secrets.token_hex(8)}.part.zarr")
+    hidden = target.with_name(f".sfumato-{token or secrets.token_hex(8)}.part.zarr")
+    if token and hidden.exists():
+        shutil.rmtree(hidden)
     blobs = {"icc": like.icc, "exif": like.exif, "xmp": like.xmp}
     attributes: dict[str, object] = {
         name: base64.b64encode(blob).decode() for name, blob in blobs.items() if blob

@@ -15,6 +15,7 @@ from sfumato.errors import ImageError
 from sfumato.io._atomic import _output_error
 from sfumato.io._exif import check_tiles
 from sfumato.io._formats import NUMPY, damaged, read_head, vips_reason
+from sfumato.io._parts import copy_head
 from sfumato.io._read import (
     Header,
     as_float,
@@ -26,6 +27,7 @@ from sfumato.io._read import (
     upright,
 )
 from sfumato.io._write import save_to_file
+from sfumato.io.storage import address
 
 if TYPE_CHECKING:
     import pyvips
@@ -131,15 +133,18 @@ def open_windows(path: str | Path, *, scratch: str | Path | None = None) -> Pict
     What a format itself holds in memory stays: interlaced PNG, progressive JPEG and WebP are
     decoded as a whole.
 
+    Of a tiled TIFF at an address (see `sfumato.io.storage`) only the tiles that are wanted are
+    fetched, once each; all other files are fetched as a whole.
+
     Args:
-        path: the file; its kind is told by its first bytes, not by its name.
-        scratch: folder for the decoded pixels, which take height * width * bands * bits / 8 bytes;
-            None for the system's temporary folder. Made if it is missing.
+        path: the file, or an address; its kind is told by its first bytes, not by its name.
+        scratch: folder for the decoded pixels, which take height * width * bands * bits / 8 bytes,
+            and for what is fetched; None for the system's temporary folder. Made if it is missing.
 
     Raises:
         ImageError: as `read_picture`, save for the limit of pixels, which there is not; for an
             array as `read_measurement`. Damage inside a tile, or a number that is not finite, is
-            found when it is read.
+            found when it is read. No way to an address.
         OutputError: no room in ``scratch``.
 
     Example:
@@ -150,6 +155,8 @@ def open_windows(path: str | Path, *, scratch: str | Path | None = None) -> Pict
         ... )
         True
     """
+    if url := address(path):
+        return _open_remote(url, scratch)
     path = Path(path)
     if read_head(path).startswith(NUMPY):
         return PictureWindows(map_array(path).shape, _fetch_mapped(path), None)
@@ -174,10 +181,29 @@ def picture_shape(path: str | Path) -> tuple[int, int, int]:
         >>> picture_shape("photo.png")
         (3, 480, 640)
     """
+    if url := address(path):
+        copy, _ = copy_head(url)
+        with copy.named():
+            return picture_shape(copy.path)
     path = Path(path)
     if read_head(path).startswith(NUMPY):
         return map_array(path).shape
     return _upright_shape(read_header(path, limit_pixels=None, windows=True))
+
+
+def _open_remote(url: str, scratch: str | Path | None) -> PictureWindows:
+    copy, tiles = copy_head(url, scratch)
+    with copy.named():
+        windows = open_windows(copy.path, scratch=scratch)
+
+    def fetch(left: int, top: int, width: int, height: int) -> Tensor:
+        if tiles:
+            copy.fill(*tiles.parts(left, top, width, height))
+        with copy.named():
+            return windows._fetch(left, top, width, height)
+
+    shape = windows.channels, windows.height, windows.width
+    return PictureWindows(shape, fetch, windows._header)
 
 
 def _upright_shape(header: Header) -> tuple[int, int, int]:

@@ -75,8 +75,9 @@ class Identity(_Pixelwise):
 class Mask(_Pixelwise):
     """Keep the known pixels:  ``A x = m x``  with 1 = known, 0 = missing.
 
-    ``m`` = ``known`` has the shape (1 or channels, height, width). Fractions between 0 and 1 weigh
-    a pixel (they arise where a mask is pooled);  ``A⁺ y = y / m`` where ``m > 0``, else 0.
+    ``m`` = ``known`` has the shape (1 or channels, height, width), floats or bool. Fractions
+    between 0 and 1 weigh a pixel (they arise where a mask is pooled);  ``A⁺ y = y / m`` where
+    ``m > 0``, else 0.
 
     >>> import torch
     >>> A = Mask((3, 2, 2), torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]))
@@ -95,7 +96,7 @@ class Mask(_Pixelwise):
                 expected=f"{in_shape[2]} x {in_shape[1]} like the picture that it is laid on",
                 do="resize the mask, or draw it on the picture itself",
             )
-        if (
+        if known.dtype is not torch.bool and (
             not bool(torch.isfinite(known).all())
             or float(known.min()) < 0
             or float(known.max()) > 1
@@ -104,16 +105,21 @@ class Mask(_Pixelwise):
                 "a mask with values that are no share", expected="0 to 1 everywhere"
             )
         super().__init__(in_shape, in_shape)
-        self.known = known
+        self._known = known
         self.name = name
+
+    @property
+    def known(self) -> Tensor:
+        """The shares, as floats."""
+        return self._known if self._known.is_floating_point() else self._known.float()
 
     @override
     def forward(self, x: Images) -> Measurements:
-        return x * self.known.to(x)
+        return x * self._known.to(x)
 
     @override
     def adjoint(self, y: Measurements) -> Images:
-        return y * self.known.to(y)
+        return y * self._known.to(y)
 
     @override
     def pinv(self, y: Measurements) -> Images:
@@ -122,7 +128,7 @@ class Mask(_Pixelwise):
     @override
     def crop(self, window: Window) -> Mask:
         shape = (self.in_shape[0], window.height, window.width)
-        return Mask(shape, window.of(self.known), name=self.name)
+        return Mask(shape, window.of(self._known), name=self.name)
 
     @override
     def __str__(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +16,7 @@ from torch import Tensor
 from sfumato._typing import Shape
 from sfumato.errors import DegradationError
 from sfumato.io import read_mask, read_picture
+from sfumato.io.storage import address, fetch
 from sfumato.operators import kernels
 from sfumato.operators.base import Operator
 from sfumato.operators.bicubic import Bicubic
@@ -173,13 +177,22 @@ class _Arguments:
             raise DegradationError(
                 f"'{self.text}' without a file", expected="the name of a picture"
             )
-        return self.base / ":".join(self.values)
+        place = ":".join(self.values)
+        return fetch(place, fetched_to()) if address(place) else self.base / place
 
     def end(self, n: int) -> None:
         if len(self.values) > n:
             raise DegradationError(
                 f"'{self.text}'", expected=f"at most {n} numbers after the word"
             )
+
+
+@cache
+def fetched_to() -> str:
+    """Return the folder of what is fetched, which goes with the process."""
+    folder = tempfile.mkdtemp(prefix="sfumato-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _times(factor: int, shape: Shape) -> Shape:

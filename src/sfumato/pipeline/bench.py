@@ -7,13 +7,17 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue as Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sfumato._typing import Images
@@ -23,6 +27,7 @@ from sfumato.io.canvas import Canvas as StoredCanvas
 from sfumato.io.masters import write_master
 from sfumato.io.windows import PictureWindows, open_windows
 from sfumato.operators import parse
+from sfumato.pipeline import jobs
 from sfumato.pipeline.jobs import Streamed
 from sfumato.pipeline.levels import Finisher
 from sfumato.pipeline.report import Report
@@ -30,6 +35,7 @@ from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Advanced, Event
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource
+from sfumato.tiling import Executor
 from sfumato.zoo import Prior, load_prior
 
 
@@ -52,6 +58,11 @@ class Figures:
 
 
 Events = Generator[Event, None, Figures]
+Lines = Generator[Event, None, tuple[list[Figures], float]]
+Rivals = Generator[Event, None, tuple[float, float]]
+
+#: Side of the result that workers are warmed up with.
+_WARM = 256
 
 
 def bench_engine(
@@ -62,33 +73,114 @@ def bench_engine(
     It costs next to nothing, so that what is left is the engine: noise, projection, reading and
     writing. The input is noise; 64 pixels of overlap.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix="sfumato-bench-") as place:
-        source = Path(place) / "y.tif"
-        _write_input(source, side // 4)
-        word = "average_pool:4" if kernel == "box" else "bicubic:4"
-        settings = Settings(
-            steps=steps, stitch="mask-shift", tile=tile, overlap=min(64, tile // 4)
-        )
-        prior = replace(load_prior(), denoiser=_shrink, name="stand-in", digest="")
-        return (yield from _run(source, Path(place) / "x.tif", word, prior, settings))
+    word = "average_pool:4" if kernel == "box" else "bicubic:4"
+    settings = Settings(steps=steps, stitch="mask-shift", tile=tile, overlap=min(64, tile // 4))
+    prior = replace(load_prior(), denoiser=_shrink, name="stand-in", digest="")
+    return (yield from _restored(side, word, prior, settings, folder))
 
 
 def bench_overhead(side: int, *, folder: Path | None = None) -> Events:
     """Restore a ``side`` x ``side`` result with the embedded prior, at the default settings."""
+    settings = Settings(stitch="mask-shift")
+    return (yield from _restored(side, "average_pool:4", load_prior(), settings, folder))
+
+
+def bench_linear(sides: Sequence[int], steps: int, *, folder: Path | None = None) -> Lines:
+    """Restore results of all ``sides`` with the embedded prior, and fit a line through the times.
+
+    Returns the figures, with the R² of  ``seconds = a + b · pixels``.
+    """
+    settings = Settings(stitch="mask-shift", steps=steps)
+    word, prior = "average_pool:4", load_prior()
+    runs: list[Figures] = []
+    for side in sides:
+        figures = yield from _restored(side, word, prior, settings, folder)
+        runs.append(figures)
+    pixels = np.array([float(f.side) ** 2 for f in runs])
+    seconds = np.array([f.parts["first tile to last"] for f in runs])
+    return runs, float(np.corrcoef(pixels, seconds)[0, 1] ** 2)
+
+
+def bench_workers(
+    side: int, steps: int, n: int, executor: Executor, *, folder: Path | None = None
+) -> Rivals:
+    """Compare ``n`` workers on one picture with ``n`` processes on a picture each.
+
+    All have one thread, and have restored a small picture before the time begins. Returns the
+    seconds that the workers take for one result of ``side`` x ``side``, and those that the
+    processes take for ``n``.
+    """
+    settings = Settings(stitch="mask-shift", steps=steps)
+    word, prior = "average_pool:4", load_prior()
+    yield from _restored(_WARM, word, prior, settings, folder, executor)
+    figures = yield from _restored(side, word, prior, settings, folder, executor)
+    together = figures.parts["first tile to last"]
+    spawn = get_context("spawn")
+    ready, results = spawn.Barrier(n), spawn.SimpleQueue()
+    processes = [
+        spawn.Process(target=_alone, args=(side, settings, folder, ready, results))
+        for _ in range(n)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        apart = max(results.get() for _ in processes)
+    finally:
+        for process in processes:
+            process.join()
+    return together, apart
+
+
+def _alone(
+    side: int, settings: Settings, folder: Path | None, ready: Barrier, results: Queue[float]
+) -> None:
+    """Restore a picture as one of several processes that begin at the same moment."""
+    torch.set_num_threads(1)
+    prior = load_prior()
+    for size in (_WARM, side):
+        ready.wait()
+        figures = _drained(_restored(size, "average_pool:4", prior, settings, folder))
+    results.put(figures.parts["first tile to last"])
+
+
+def _drained(events: Events) -> Figures:
+    while True:
+        try:
+            next(events)
+        except StopIteration as stop:
+            figures: Figures = stop.value
+            return figures
+
+
+def _restored(
+    side: int,
+    word: str,
+    prior: Prior,
+    settings: Settings,
+    folder: Path | None,
+    executor: Executor | None = None,
+) -> Events:
     with tempfile.TemporaryDirectory(dir=folder, prefix="sfumato-bench-") as place:
-        source = Path(place) / "y.tif"
+        source, target = Path(place) / "y.tif", Path(place) / "x.tif"
         _write_input(source, side // 4)
-        settings = Settings(stitch="mask-shift")
-        target = Path(place) / "x.tif"
-        return (yield from _run(source, target, "average_pool:4", load_prior(), settings))
+        return (yield from _run(source, target, word, prior, settings, executor))
 
 
-def _run(source: Path, target: Path, word: str, prior: Prior, settings: Settings) -> Events:
+def _run(
+    source: Path,
+    target: Path,
+    word: str,
+    prior: Prior,
+    settings: Settings,
+    executor: Executor | None,
+) -> Events:
     degradation = parse(word)
     timer = _Timer()
-    prior = replace(prior, denoiser=timer.around("network", prior.denoiser))
+    if executor is None:  # in other processes the network is timed by nobody
+        prior = replace(prior, denoiser=timer.around("network", prior.denoiser))
     problem = FileSource(open_windows(source), degradation)
-    streamed = Streamed(problem, target, resolve(settings, problem, prior), prior, "")
+    r = resolve(settings, problem, prior)
+    streamed = Streamed(problem, target, r, prior, "", executor)
     evaluations, report = 0, None
     with timer.watching():
         started = time.perf_counter()
@@ -124,7 +216,10 @@ def _shrink(x_t: Images, sigma: float) -> Images:
 
 
 def _write_input(path: Path, side: int) -> None:
-    """Write grey-levelled noise, made strip by strip, as a tiled TIFF."""
+    """Write faint noise about grey, made strip by strip, as a tiled TIFF.
+
+    It is the measurement of an image in the gamut, as that of a photograph is.
+    """
 
     class Noise:
         height = width = side
@@ -132,7 +227,7 @@ def _write_input(path: Path, side: int) -> None:
 
         def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
             z = NoiseField(1)(draw=0, top=top, left=left, shape=(3, height, width))
-            u = (127.5 + 40 * z).clamp(0, 255)
+            u = (127.5 + 20 * z).clamp(0, 255)
             return u.permute(1, 2, 0).numpy().astype(np.uint8)
 
     class Plain:
@@ -179,7 +274,7 @@ class _Timer:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Count the parts of the engine."""
-        parts: list[tuple[type, str, str]] = [
+        parts: list[tuple[Any, str, str]] = [
             (NoiseField, "__call__", "noise"),
             (DDNM, "correct", "projection"),
             (Finisher, "__call__", "settling"),
@@ -187,12 +282,16 @@ class _Timer:
             (StoredCanvas, "read", "canvas, reading"),
             (StoredCanvas, "write", "canvas, writing"),
             (StoredCanvas, "sync", "canvas, to disk"),
+            (jobs, "write_master", "writing"),
+            (jobs, "_seams", "looking for seams"),
+            (jobs, "_consistency", "consistency"),
         ]
         self.first = time.perf_counter()
         with ExitStack() as stack:
             for kind, method, name in parts:
                 original = getattr(kind, method)
-                setattr(kind, method, _bound(self.around(name, original)))
+                around = self.around(name, original)
+                setattr(kind, method, _bound(around) if isinstance(kind, type) else around)
                 stack.callback(setattr, kind, method, original)
             yield
 

@@ -121,7 +121,9 @@ class Outlook:
         else:
             y = torch.zeros(picture.channels, picture.height, picture.width, device=device)
             source = make_problem(y, degradation, bits=picture.bits)
-        run = Run(source, resolve(settings, source, prior), prior, bits=picture.bits)
+        run = Run(
+            source, resolve(settings, source, prior), prior, bits=picture.bits, device=device
+        )
         tiled = array or (header is not None and is_tiled(header.image))
         return cls(picture, degradation, run, prior, device, tiled)
 
@@ -171,7 +173,7 @@ class Outlook:
             tiles=len(plan.tiles),
             waves=len(plan.waves) if r.stitch == "mask-shift" else 1,
             steps=r.steps,
-            batch=r.batch,
+            batch=run.engine.restorer.room.most,
             evaluations=run.total * self._per_step,
             memory_bytes=here,
             device_bytes=there,
@@ -179,7 +181,7 @@ class Outlook:
             output_bytes=self._output_bytes(target),
             seconds=self._seconds(trial, workers),
             solves=run.source.A.amplifies,
-            settings=r.as_dict(),
+            settings=run.settings(),
         )
 
     @property
@@ -198,8 +200,9 @@ class Outlook:
         """Return the peak of memory here and on the GPU, if there is one."""
         r, plan = self.run.r, self.run.plans[-1]
         height, width = min(plan.tile, plan.height), min(plan.tile, plan.width)
-        batch = min(r.batch, len(plan.tiles))
-        work = int(trial.bytes_per_pixel * height * width * batch)
+        restorer = self.run.engine.restorer
+        batch = min(restorer.room.most, len(plan.tiles))
+        work = int(trial.bytes_per_pixel * height * width * restorer.micro_batch)
         if self.streamed:
             work += self._images_bytes(height, width, batch)
             canvases = [
@@ -246,7 +249,7 @@ class Outlook:
             tiles = plan.tiles
             largest = max(tiles, key=lambda t: t.size[0] * t.size[1]).size
             at_once = max(len(tiles) / workers, len(plan.waves) if workers > 1 else 0)
-            seconds += at_once * trial.seconds(*largest, self.run.r.batch)
+            seconds += at_once * trial.seconds(*largest, self.run.engine.restorer.micro_batch)
         r = self.run.r
         return seconds * self.run.engine.n_steps * self._per_step * r.samples
 
@@ -468,6 +471,6 @@ def pixels_of(path: Path) -> int:
     """Return the number of a picture's pixels, from its header; 0 where it cannot be read."""
     try:
         _, height, width = picture_shape(path)
-    except (SfumatoError, OSError):
+    except (SfumatoError, OSError, UnicodeEncodeError):
         return 0
     return height * width

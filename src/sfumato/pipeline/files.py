@@ -30,18 +30,21 @@ from sfumato.io import (
     read_picture,
     write_picture,
 )
+from sfumato.io._atomic import check_place
+from sfumato.io._formats import NUMPY, read_head
+from sfumato.io._read import is_tiled, read_header
 from sfumato.io.masters import check_master, is_opaque
 from sfumato.io.windows import PictureWindows, open_windows, picture_shape
 from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
-from sfumato.pipeline.jobs import Streamed, job_of, plan_of
+from sfumato.pipeline.jobs import Streamed, job_of, plan_of, threads_of
 from sfumato.pipeline.kept import kept_in
 from sfumato.pipeline.presets import links
 from sfumato.pipeline.problem import Problem, Source, make_problem
 from sfumato.pipeline.region import Region
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
-from sfumato.pipeline.restore import Event, Result, stream
+from sfumato.pipeline.restore import Event, Result, Run, stream
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
 from sfumato.tiling import Executor
@@ -101,7 +104,8 @@ def restore_file(
     maximum) are written beside the first, as ``NAME.sample-2.png``, ``NAME.mean.png``, ….
 
     ``report`` None puts it beside the target, as ``TARGET.json``. ``device`` is where ``prior``
-    is. All that can be known to fail is refused before the network is asked for the first time.
+    is. All that can be known to fail is refused before the network is asked for the first time,
+    and what `check_limit` refuses before it is decoded.
     Raises ImageError, DegradationError, SettingsError and OutputError.
     """
     beside = [_beside(target, word) for word in _words_beside(settings.samples)]
@@ -111,16 +115,23 @@ def restore_file(
         check_output(path)
     _refuse_overwriting([target, *beside, proof_path], [source, *_files_of(degradation)])
     _check_report(proof_path)
+    limit_pixels = check_limit(source, limit_pixels)
     if region is not None:
-        return (
-            yield from _restore_region(
-                source, target, degradation, region, prior, settings, proof_path, device
-            )
+        restored = _restore_region(
+            source,
+            target,
+            degradation,
+            region,
+            prior,
+            settings,
+            proof_path,
+            device,
+            limit_pixels,
         )
-    _check_limit(source, limit_pixels)
+        return (yield from restored)
     picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
     if picture is not None and resolved is not None:
-        _check_streamed(picture, target)
+        _check_streamed(picture, target, restart=restart)
         streamed = Streamed(
             picture,
             target,
@@ -131,10 +142,14 @@ def restore_file(
             keep_job=keep_job,
             restart=restart,
         )
-        proof = yield from streamed.restore()
-        noted = _with_notes(proof, picture.picture, target, degradation)
-        noted.write(proof_path)
-        return noted
+        like = picture.picture
+
+        def finish(proof: Report) -> Report:
+            noted = _with_notes(proof, like, target, degradation)
+            noted.write(proof_path, token=streamed.token)
+            return noted
+
+        return (yield from streamed.restore(finish))
     if zarr:
         raise OutputError(
             f"{target}, a folder of chunks",
@@ -145,7 +160,7 @@ def restore_file(
     channels, height, width = read.y.shape
     size = degradation.source_shape((channels, height, width))[1:]
     check_output(target, alpha=_see_through(read.picture), size=size)
-    limit = max(limit_pixels or 0, LIMIT_PIXELS)
+    limit = max(limit_pixels, LIMIT_PIXELS)
     if size[0] * size[1] > limit:
         raise ImageError(
             f"a result of {size[1]} x {size[0]} pixels",
@@ -155,18 +170,21 @@ def restore_file(
     bits = read.picture.bits
     y = read.y.to(device)
     problem = make_problem(y, degradation, bits=bits)
+    resolved = resolve(settings, problem, prior)
+    yield Run(problem, resolved, prior, bits=bits, device=device).started()
     plan = plan_of(
         degradation,
-        resolve(settings, problem, prior),
+        resolved,
         prior,
         read.digest,
         task=problem.task,
         device=device,
+        threads=threads_of(job_of(target), torch.get_num_threads(), restart=restart),
     )
     with kept_in(job_of(target), plan, device=device, restart=restart, keep_job=keep_job) as kept:
-        result = yield from stream(
-            y, degradation, prior=prior, settings=settings, bits=bits, kept=kept
-        )
+        events = stream(y, degradation, prior=prior, settings=settings, bits=bits, kept=kept)
+        next(events)  # that it starts was told before anything was written
+        result = yield from events
         notes = _write_results(result, read.picture, target)
     problem = make_problem(read.y, degradation, bits=bits)
     proof = _proof(result.report, problem, target, read.digest)
@@ -184,6 +202,7 @@ def _restore_region(
     settings: Settings,
     proof_path: Path,
     device: str,
+    limit_pixels: int,
 ) -> FileRestoration:
     """Restore a region of what would be the result."""
     settings = settings.model_copy(update={"samples": 1})
@@ -193,7 +212,7 @@ def _restore_region(
         bits, notes, like = windows.bits, windows.notes, Picture(_nothing(), bits=windows.bits)
         like = replace(like, icc=windows.icc, resolution=windows.resolution)
     else:
-        read = read_source(path)
+        read = read_source(path, limit_pixels=limit_pixels)
         source = make_problem(read.y.to(device), degradation, bits=read.picture.bits)
         bits, notes, like = read.picture.bits, read.picture.notes, read.picture
     resolved = resolve(settings, source, prior)
@@ -228,17 +247,33 @@ def _by_tiles(
     return source, resolved
 
 
-def _check_limit(path: Path, limit_pixels: int | None) -> None:
-    """Refuse a picture that is larger than the user wants any to be, by its header."""
-    if limit_pixels is None:
-        return
+def check_limit(path: Path, limit_pixels: int | None) -> int:
+    """Refuse, by its header, a picture of more pixels than are wanted; return the limit.
+
+    Where none is given it is LIMIT_PIXELS for what is decoded as a whole, to memory or to the
+    disk, and for each tile of a tiled TIFF. Such a TIFF, or an array, may have any size.
+    """
+    limit = LIMIT_PIXELS if limit_pixels is None else limit_pixels
     _, height, width = picture_shape(path)
-    if height * width > limit_pixels:
+    if limit_pixels is None:
+        height, width = _decoded_at_once(path, height, width)
+    if height * width > limit:
         raise ImageError(
             f"{path} has {width} × {height} pixels",
-            expected=f"at most {limit_pixels:,} pixels",
+            expected=f"at most {limit:,} pixels",
             do="raise --limit-pixels",
         )
+    return limit
+
+
+def _decoded_at_once(path: Path, height: int, width: int) -> tuple[int, int]:
+    """Return the size of what cannot be decoded but together."""
+    if read_head(path).startswith(NUMPY):
+        return 1, 1
+    image = read_header(path, limit_pixels=None).image
+    if not is_tiled(image):
+        return height, width
+    return image.get("tile-height"), image.get("tile-width")
 
 
 def _scratch(target: Path) -> Path | None:
@@ -246,12 +281,15 @@ def _scratch(target: Path) -> Path | None:
     return target.parent if target.parent.is_dir() else None
 
 
-def _check_streamed(source: FileSource, target: Path) -> None:
+def _check_streamed(source: FileSource, target: Path, *, restart: bool) -> None:
     """Refuse what can be known to fail."""
     picture, (_, height, width) = source.picture, source.A.in_shape
     see_through = picture.has_alpha and not is_opaque(
         picture.read_alpha, (picture.height, picture.width)
     )
+    goes_on = job_of(target).exists() and not restart
+    if goes_on and target.exists() and target.suffix.lower() == ".zarr":
+        return  # the job knows whether it has written it
     check_master(target, (height, width), picture.bits, alpha=see_through)
 
 
@@ -303,7 +341,7 @@ def _check_report(path: Path) -> None:
     """Refuse a place where no report can be written."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder", expected="the name of a file for the report")
-    check_output(path.with_name("report.png"))
+    check_place(path)
 
 
 def _proof(report: Report, problem: Problem, target: Path, input_digest: str) -> Report:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Event, Run
 from sfumato.pipeline.source import FileSource
-from sfumato.tiling import Canvas, Executor, Tile, TilePlan
+from sfumato.tiling import Canvas, Executor, InProcess, Tile, TilePlan
 from sfumato.zoo import Prior
 
 #: Finished tiles are made durable about this often, in seconds; a kill loses no more.
@@ -53,6 +55,7 @@ def plan_of(
     *,
     task: str,
     device: str,
+    threads: int,
 ) -> dict[str, Any]:
     """Return all that the bits of a restoration depend on, as plain values."""
     settings = r.as_dict()
@@ -61,14 +64,20 @@ def plan_of(
         "version": __version__,
         "task": task,
         "degradation": str(degradation),
-        "files": {str(x.file): digest(x.file) for x in degradation.links if x.file},
+        "files": {x.text: digest(x.file) for x in degradation.links if x.file},
         "input": input_digest,
         "model": prior.digest,
         "settings": settings,
         "precision": prior.precision,
         "device": torch.device(device).type,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
     }
+
+
+def threads_of(folder: Path, otherwise: int, *, restart: bool = False) -> int:
+    """Return the threads that a job was begun with, which it goes on with; else ``otherwise``."""
+    found = None if restart else Job.plan_in(folder).get("threads")
+    return found if isinstance(found, int) else otherwise
 
 
 @dataclass(frozen=True)
@@ -89,28 +98,43 @@ class Streamed:
         """The job's folder, beside the target."""
         return job_of(self.target)
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self, threads: int) -> dict[str, Any]:
         """Return all that the result's bits depend on, as plain values."""
-        of, device = self.source, self.source.device
         return plan_of(
-            of.degradation, self.r, self.prior, self.input_digest, task=of.task, device=device
+            self.source.degradation,
+            self.r,
+            self.prior,
+            self.input_digest,
+            task=self.source.task,
+            device=self.source.device,
+            threads=threads,
         )
 
-    def restore(self) -> Events:
+    @property
+    def token(self) -> str:
+        """What a run of this job that was killed while it wrote is known by."""
+        return hashlib.sha256(os.fsencode(os.path.realpath(self.target))).hexdigest()[:16]
+
+    def restore(self, finish: Callable[[Report], Report] = lambda report: report) -> Events:
         """Restore, or go on where an earlier run was stopped; write the file; return the report.
+
+        What ``finish`` makes of the report is returned; the job is removed after that only.
 
         The seconds in the report are those of all runs together.
         """
+        executor = self.executor or InProcess()
+        threads = threads_of(self.folder, executor.threads, restart=self.restart)
         run = Run(
             self.source,
             self.r,
             self.prior,
             bits=self.source.picture.bits,
             device=self.source.device,
-            executor=self.executor,
+            executor=executor,
+            threads=threads,
         )
         yield run.started()
-        with Job.open(self.folder, self.plan(), restart=self.restart) as job:
+        with Job.open(self.folder, self.plan(threads), restart=self.restart) as job:
             try:
                 canvas = yield from self._levels(run, job)
             except BaseException:
@@ -119,17 +143,29 @@ class Streamed:
                 raise
             seam = _seams(canvas, run.plans[-1], max(1, self.source.A.ratio))
             like = self.source.picture
-            write_master(canvas, self.target, like, alpha=_alpha(like, canvas))
+            self._make_way(job)
+            write_master(canvas, self.target, like, alpha=_alpha(like, canvas), token=self.token)
             report = run.report(
                 self.source.degradation,
                 consistency=255 * _consistency(self.source, self.target),
                 seam=seam,
                 seconds=job.seconds,
             )
-            if self.keep_job:
-                return replace(report, input_digest=self.input_digest)
-            job.remove()
-        return replace(report, input_digest=self.input_digest)
+            report = finish(replace(report, input_digest=self.input_digest))
+            if not self.keep_job:
+                job.remove()
+        return report
+
+    def _make_way(self, job: Job) -> None:
+        """Remove a folder that an earlier run of this job has written; write down that one comes.
+
+        Files are replaced when the new one is complete, folders cannot be.
+        """
+        if self.target.suffix.lower() == ".zarr" and self.target.exists():
+            if not job.notes("writing"):
+                raise OutputError(f"{self.target} exists already", do="choose another name")
+            shutil.rmtree(self.target)
+        job.note("writing", {})
 
     def _levels(self, run: Run, job: Job) -> Generator[Event, None, StoredCanvas]:
         """Restore all levels on canvases in the job's folder; return the last one."""

@@ -54,6 +54,13 @@ class Kept:
         return self.job.seconds
 
     @property
+    def threads(self) -> int:
+        """The threads that the job was begun with."""
+        threads = self.job.plan["threads"]
+        assert isinstance(threads, int), "it is in every plan"
+        return threads
+
+    @property
     def empty(self) -> bool:
         """Whether nothing was kept yet."""
         return not self.job.notes("kept")

@@ -7,12 +7,14 @@ import re
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from typing import final
 
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.errors import SettingsError
 from sfumato.metrics import seam_report
-from sfumato.operators import Degradation, Window
+from sfumato.operators import Degradation, Operator, Window
 from sfumato.pipeline.problem import Problem, Source
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved
@@ -61,7 +63,8 @@ class Region:
         t_0 = time.perf_counter()
         around = self._around(source, r)
         problem: Problem = source.at(around)
-        run = Run(problem, r, prior, bits=bits, device=device, place=(around.top, around.left))
+        cut = _Cut(source, around)
+        run = Run(cut, r, prior, bits=bits, device=device, place=(around.top, around.left))
         yield run.started()
         x = yield from run.sample(0)
         u = ((x[0] + 1) / 2)[: 1 if problem.grey else None]
@@ -97,3 +100,41 @@ class Region:
         bottom = min(height, -(-(w.top + w.height + _AROUND) // cell) * cell)
         right = min(width, -(-(w.left + w.width + _AROUND) // cell) * cell)
         return Window(top, left, bottom - top, right - left)
+
+
+@final
+class _Cut(Source):
+    """A window of a source as an image of its own, of which windows may be taken again.
+
+    The values whose support reaches beyond it are missing: it is no border of the image.
+    """
+
+    def __init__(self, whole: Source, window: Window) -> None:
+        self._whole, self._window = whole, window
+        self.task, self.grey, self.exact = whole.task, whole.grey, whole.exact
+
+    @property
+    @override
+    def A(self) -> Operator:
+        return self._whole.A.crop(self._window)
+
+    @property
+    @override
+    def sigma_y(self) -> float:
+        return self._whole.sigma_y
+
+    @override
+    def at(self, window: Window) -> Problem:
+        return self._whole.at(self._placed(window))
+
+    @override
+    def alone(self, window: Window) -> Problem:
+        return self._whole.alone(self._placed(window))
+
+    @override
+    def hole_radius(self) -> int:
+        return self._whole.at(self._window).hole_radius()
+
+    def _placed(self, window: Window) -> Window:
+        w = self._window
+        return replace(window, top=w.top + window.top, left=w.left + window.left)

@@ -46,11 +46,11 @@ class Report:
         """Return it as indented JSON; a number that JSON cannot say (infinity) becomes null."""
         return json.dumps(_sayable(asdict(self)), indent=2, allow_nan=False) + "\n"
 
-    def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+    def write(self, path: Path, *, token: str = "") -> None:
+        """Write it as JSON, whole or not at all; ``token`` is that of ``atomic_path``."""
         from sfumato.io import atomic_path
 
-        with atomic_path(path) as temporary:
+        with atomic_path(path, token=token) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8")
 
 

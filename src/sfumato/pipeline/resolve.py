@@ -39,7 +39,7 @@ class Resolved:
     stitch: Stitch
     order: Order
     levels: int
-    batch: int
+    batch: int | None
     seed: int
     samples: int
 
@@ -123,7 +123,7 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         stitch="whole",
         order=s.order,
         levels=1,
-        batch=s.batch or 4,
+        batch=s.batch,
         seed=s.seed,
         samples=s.samples,
     )

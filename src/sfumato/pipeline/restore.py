@@ -136,7 +136,15 @@ def stream(
     resolved = resolve(settings or Settings(), problem, prior)
     given = None if start is None else 2 * start[None] - 1
     device = str(image.device)
-    run = Run(problem, resolved, prior, bits=out_bits or bits, given=given, device=device)
+    run = Run(
+        problem,
+        resolved,
+        prior,
+        bits=out_bits or bits,
+        given=given,
+        device=device,
+        threads=kept.threads if kept else None,
+    )
     yield run.started()
     samples = []
     for k in range(resolved.samples):
@@ -178,6 +186,7 @@ class Run:
         device: str | None = None,
         place: tuple[int, int] = (0, 0),
         executor: Executor | None = None,
+        threads: int | None = None,
     ) -> None:
         self.source = source
         self.r = r
@@ -201,6 +210,7 @@ class Run:
             device=device,
             micro_batch=micro_batch_on(device) if several else 1,
             batch=r.batch,
+            threads=threads,
         )
         self.engine = Engine(restorer, executor or InProcess())
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
@@ -247,8 +257,13 @@ class Run:
     def started(self) -> Started:
         """Return the first event."""
         plan = self.plans[-1]
-        settings = self.r.as_dict()
-        return Started(self.source.task, settings, len(plan.tiles), len(plan.waves), self.total)
+        return Started(
+            self.source.task, self.settings(), len(plan.tiles), len(plan.waves), self.total
+        )
+
+    def settings(self) -> dict[str, object]:
+        """Return every choice made, as plain values."""
+        return self.r.as_dict() | {"batch": self.engine.restorer.room.most}
 
     def stage(self, i: int, sample: int) -> str:
         """Name a level for those who wait."""
@@ -316,7 +331,7 @@ class Run:
             seconds=round(seconds, 2),
             width=plan.width,
             height=plan.height,
-            settings=self.r.as_dict() | {"precision": self.prior.precision},
+            settings=self.settings() | {"precision": self.prior.precision},
             model=self.prior.name,
             model_digest=self.prior.digest,
         )

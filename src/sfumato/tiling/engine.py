@@ -108,10 +108,11 @@ class Engine:
             noise=lambda draw: r.noise(level, whole, draw),
         )
         x = start.x
-        for at in walk:
-            x = at.x
-            keeper.keep(at)
-            yield Progress(done[0], total)
+        with r.own_threads():
+            for at in walk:
+                x = at.x
+                keeper.keep(at)
+                yield Progress(done[0], total)
         return x
 
     def tile_by_tile(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import torch
+
 from sfumato._typing import Images
 from sfumato.tiling.tasks import Restorer, TileTask
 
@@ -18,6 +20,10 @@ Waiting: TypeAlias = Generator[int, None, list[tuple[TileTask, Images]]]
 @runtime_checkable
 class Executor(Protocol):
     """Works on batches of tasks, in any order, several at a time."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads an evaluation has, unless the restorer says otherwise."""
 
     def begin(self, restorer: Restorer) -> None:
         """Make ready for tasks that ``restorer`` restores."""
@@ -42,6 +48,11 @@ class InProcess:
         self._restorer: Restorer | None = None
         self._batch: Sequence[TileTask] = ()
 
+    @property
+    def threads(self) -> int:
+        """Those of this process."""
+        return torch.get_num_threads()
+
     def begin(self, restorer: Restorer) -> None:
         """Make ready."""
         self._restorer, self._batch = restorer, ()
@@ -57,7 +68,8 @@ class InProcess:
     def wait(self) -> Waiting:
         """Work."""
         assert self._restorer is not None, "begin() comes first"
-        images = yield from self._restorer.restore(self._batch)
+        with self._restorer.own_threads():
+            images = yield from self._restorer.restore(self._batch)
         done, self._batch = list(zip(self._batch, images, strict=True)), ()
         return done
 

@@ -59,6 +59,11 @@ class OnRay:
         self._pool: Pool | None = None
         self._kept = self._started = False
 
+    @property
+    def threads(self) -> int:
+        """Those of each of the actors."""
+        return self._threads or torch.get_num_threads()
+
     def begin(self, restorer: Restorer) -> None:
         """Start the actors, and give each a copy of the restorer."""
         self.close()
@@ -101,7 +106,7 @@ class OnRay:
 
     def _hire(self) -> _Actors:
         """Find a Ray, or start one; see how many workers it has room for."""
-        threads = self._threads or torch.get_num_threads()
+        threads = self.threads
         if self._address is not None or not self._ray.is_initialized():
             self._started = not self._ray.is_initialized()
             _connect(self._ray, self._address, (self._n_workers or 1) * threads)

@@ -68,7 +68,7 @@ class Numerics:
 
 def order(restorer: Restorer, threads: int | None) -> Packed:
     """Return what a ``Bench`` is made of."""
-    return pack((restorer, Numerics.here(threads)), restorer.device)
+    return pack((restorer, Numerics.here(restorer.threads or threads)), restorer.device)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ class Processes:
         self._pool: Pool | None = None
         self._kept = False
 
+    @property
+    def threads(self) -> int:
+        """Those of each of the processes."""
+        return self._threads or torch.get_num_threads()
+
     def begin(self, restorer: Restorer) -> None:
         """Start the processes, and give each a copy of the restorer."""
         self.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -66,6 +67,8 @@ class Restorer:
     micro_batch: int = 1
     #: The most tiles to restore at once (None: as many as there is room for).
     batch: int | None = None
+    #: Threads of an evaluation (None: as many as the process has).
+    threads: int | None = None
 
     @cached_property
     def room(self) -> Room:
@@ -76,6 +79,16 @@ class Restorer:
     def network(self) -> Denoiser:
         """The denoiser, in batches of one size."""
         return InMicroBatches(self.denoiser, self.micro_batch)
+
+    @contextmanager
+    def own_threads(self) -> Iterator[None]:
+        """Let this process have the restorer's threads for a while."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     @property
     def n_steps(self) -> int:

@@ -18,9 +18,9 @@ SEEDS = st.integers(0, 2**64 - 1)
 COORDINATES = st.integers(-(2**31) - 30, 2**31 - 400) | st.integers(2**31 - 60, 2**31)
 MASK = 0xFFFFFFFF
 KNOWN = [
-    ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
-    ((MASK,) * 2, (MASK,) * 2, (0x1CB996FC, 0xBB002BE7)),
-    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ((0, 0), (0, 0), (0x9D1C5EC6, 0x8BD50731)),
+    ((MASK,) * 2, (MASK,) * 2, (0xFD36D048, 0x2D17272C)),
+    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xBA3E4725, 0xF27D669E)),
 ]
 
 
@@ -36,10 +36,10 @@ def test_threefry_gives_the_known_answers(key, counter, expected):
 
 
 def reference(key, x0, x1):
-    """Threefry-2x32-20 as the paper writes it, on plain numbers."""
+    """Threefry-2x32-13 as the paper writes it, on plain numbers."""
     k = (*key, key[0] ^ key[1] ^ 0x1BD11BDA)
     x0, x1 = x0 + k[0] & MASK, x1 + k[1] & MASK
-    for i in range(20):
+    for i in range(13):
         r = (13, 15, 26, 6, 17, 29, 16, 24)[i % 8]
         x0 = x0 + x1 & MASK
         x1 = (x1 << r & MASK | x1 >> 32 - r) ^ x0

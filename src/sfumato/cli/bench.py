@@ -60,11 +60,14 @@ def overhead(
 def linear(
     sides: Annotated[
         str, typer.Option(help="Of the results, in pixels, with commas.")
-    ] = "512,1024,2048,3072,4096",
+    ] = "512,960,1856,2752,3200,4096",
     steps: Annotated[int, typer.Option(min=1, help="Evaluations for each tile.")] = 2,
     folder: FolderOption = None,
 ) -> None:
-    """Restore results of several sizes, and see whether the time grows as their pixels do."""
+    """Restore results of several sizes, and see whether the time grows as their pixels do.
+
+    Sides of 512 + 448 k are made of whole tiles.
+    """
     from sfumato.errors import SettingsError
     from sfumato.pipeline.bench import bench_linear
 

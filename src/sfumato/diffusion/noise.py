@@ -1,7 +1,7 @@
 """Noise as a field: a function of seed, stage, draw and absolute pixel.
 
-It never depends on the order of computing. Threefry-2x32 with 20 rounds (Salmon et al.,
-*Parallel random numbers: as easy as 1, 2, 3*, 2011) encrypts the pixel's coordinates under a key
+It never depends on the order of computing. Threefry-2x32 with 13 rounds, the fewest that pass
+BigCrush (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, 2011), encrypts the pixel's coordinates under a key
 made of seed, sample, level, draw and channel pair. The two words it gives become two normals (Box
 and Muller), one for each channel of the pair. So tiles that overlap see the same noise, whatever
 their batch, worker or restart.
@@ -26,6 +26,7 @@ Key = tuple[int, int]
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 
+_ROUNDS = 13
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 _MASK = 0xFFFFFFFF
@@ -42,14 +43,14 @@ _SHIFTS = [(np.array(r, np.uint32), np.array(32 - r, np.uint32)) for r in _ROTAT
 def _schedule(key: Key) -> list[Key]:
     """Return what is added to the two words before the first round and after every fourth."""
     k = (key[0] & _MASK, key[1] & _MASK, (key[0] ^ key[1] ^ _PARITY) & _MASK)
-    return [(k[i % 3], (k[(i + 1) % 3] + i) & _MASK) for i in range(6)]
+    return [(k[i % 3], (k[(i + 1) % 3] + i) & _MASK) for i in range(1 + _ROUNDS // 4)]
 
 
 def threefry(key: Key, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-    """Encrypt two int32 tensors under two 32-bit words: Threefry-2x32-20."""
+    """Encrypt two int32 tensors under two 32-bit words: Threefry-2x32-13."""
     (k0, k1), *others = np.array(_schedule(key), np.uint32).view(np.int32).tolist()
     x0, x1 = x0 + k0, x1 + k1
-    for i in range(20):
+    for i in range(_ROUNDS):
         r = _ROTATIONS[i % 8]
         x0 = x0 + x1
         # The right shift of int32 is arithmetic, so its sign bits are masked off.
@@ -71,7 +72,7 @@ def _encrypt(keys: list[Key], rows: Words, cols: Words, scratch: Words) -> None:
     a, b = (x[:, : n * m].reshape(-1, n, m) for x in (x0, x1))
     np.add(rows[:, :, None], cols[:, None], out=a)
     np.bitwise_xor((cols << _SHIFTS[0][0] | cols >> _SHIFTS[0][1])[:, None], a, out=b)
-    for i in range(1, 20):
+    for i in range(1, _ROUNDS):
         left, right = _SHIFTS[i % 8]
         x0 += x1
         np.left_shift(x1, left, out=spare)

@@ -27,19 +27,22 @@ class Paste(Guidance):
 
     def __init__(self, inner: Guidance, restored: Images, frozen: Tensor) -> None:
         self.inner = inner
-        self.restored = restored
-        self.frozen = frozen
+        #: What is not finished may hold anything.
+        self.restored = torch.where(frozen, restored, 0.0)
+        # A lerp by 0 or 1 is exact, and on a CPU 20 times as fast as a broadcast where.
+        self._weight = frozen.expand_as(restored).to(restored).contiguous()
         self.needs_noise = inner.needs_noise
         self.shapes_noise = inner.shapes_noise
 
     @override
     def correct(self, x_0: Images, step: Step) -> Images:
-        x_0 = torch.where(self.frozen, self.restored, x_0)
-        return torch.where(self.frozen, self.restored, self.inner.correct(x_0, step))
+        x_0 = torch.lerp(x_0, self.restored, self._weight)
+        return torch.lerp(self.inner.correct(x_0, step), self.restored, self._weight)
 
     @override
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
-        return torch.where(self.frozen, noise, self.inner.mix(noise, z, step))
+        mixed = self.inner.mix(noise, z, step)
+        return noise if mixed is noise else torch.lerp(mixed, noise, self._weight)
 
 
 @final

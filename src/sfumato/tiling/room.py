@@ -14,7 +14,7 @@ _PLENTY = 0.4
 #: Tiles at once that a GPU does not get more of by itself.
 _MOST = 64
 #: The network's batches on a GPU, and tiles at once on a CPU.
-_MICRO_BATCH, _ON_CPU = 4, 4
+_MICRO_BATCH, _ON_CPU = 4, 1
 
 
 def micro_batch_on(device: str | torch.device) -> int:

@@ -1,10 +1,10 @@
 """Noise as a field: a function of seed, stage, draw and absolute pixel.
 
 It never depends on the order of computing. Threefry-2x32 with 13 rounds, the fewest that pass
-BigCrush (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, 2011), encrypts the pixel's coordinates under a key
-made of seed, sample, level, draw and channel pair. The two words it gives become two normals (Box
-and Muller), one for each channel of the pair. So tiles that overlap see the same noise, whatever
-their batch, worker or restart.
+BigCrush (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, 2011), encrypts the pixel's
+coordinates under a key made of seed, sample, level, draw and channel pair. The two words it gives
+become two normals (Box and Muller), one for each channel of the pair. So
+tiles that overlap see the same noise, whatever their batch, worker or restart.
 
 NumPy makes it for the CPU, in place on blocks that stay in its cache; torch for other devices.
 The words are the same, the normals agree within float32's rounding.

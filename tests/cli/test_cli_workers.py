@@ -10,6 +10,7 @@ import torch
 from stand_in import photo, read, sfumato, write
 
 from sfumato.cli.options import Shared
+from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.tiling import InProcess, on_ray, processes
 
 TILES = ("--kernel", "box", "-s", 2, "--steps", 2, "-t", 32, "--overlap", 8)
@@ -134,3 +135,22 @@ def test_numbers_of_workers_that_cannot_be(tmp_path, prior, words):
     done = upscale(tmp_path / "a.png", tmp_path / "out.png", prior, *words)
     assert done.code == 2
     assert "--workers" in done.err
+
+
+def test_a_device_short_of_memory_is_told_of(tmp_path, prior, monkeypatch):
+    picture, out = write(tmp_path / "in.png", photo(40, 40)), tmp_path / "out.png"
+    forward, refused = EDMDenoiser.forward, []
+
+    def short(self, x_t, sigma):
+        if not refused:
+            refused.append(1)
+            raise torch.OutOfMemoryError("no room")
+        return forward(self, x_t, sigma)
+
+    monkeypatch.setattr(EDMDenoiser, "forward", short)
+    words = ["--kernel", "box", "-s", 2, "--steps", 1, "--tile", 32, "--overlap", 0, "--batch", 8]
+    done = sfumato(
+        "upscale", picture, "-o", out, "-n", prior, *words, "--stitch", "independent"
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.err == "sfumato: cpu has no memory for 8 tiles at once: 4 at once from now on\n"

@@ -62,6 +62,9 @@ def linear(
         str, typer.Option(help="Of the results, in pixels, with commas.")
     ] = "512,960,1856,2752,3200,4096",
     steps: Annotated[int, typer.Option(min=1, help="Evaluations for each tile.")] = 2,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Runs of each size, of which the fastest counts.")
+    ] = 1,
     folder: FolderOption = None,
 ) -> None:
     """Restore results of several sizes, and see whether the time grows as their pixels do.
@@ -74,14 +77,17 @@ def linear(
     sizes = [int(n) for n in sides.split(",") if n.strip().isdigit()]
     if len(sizes) != len(sides.split(",")) or len(set(sizes)) < 3 or min(sizes) < 64:
         raise SettingsError(f"--sides {sides}", expected="at least three, each 64 or more")
-    runs, r_squared = _drain(bench_linear(sizes, steps, folder=folder))
+    runs, in_seconds, in_evaluations = _drain(
+        bench_linear(sizes, steps, repeats=repeats, folder=folder)
+    )
     for f in runs:
         seconds = f.parts["first tile to last"]
         say(
             f"{f.side:6} x {f.side:<6} {f.tiles:5} tiles {seconds:8.2f} s "
             f"{seconds / (f.side**2 / 1e6):7.3f} s a megapixel"
         )
-    say(f"seconds = a + b pixels: R² = {r_squared:.5f}")
+    say(f"seconds = a + b pixels: R² = {in_seconds:.5f}")
+    say(f"seconds over those of an evaluation = a + b pixels: R² = {in_evaluations:.5f}")
 
 
 @bench_app.command()

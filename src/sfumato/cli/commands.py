@@ -98,7 +98,9 @@ def _run(source: Path, shared: Shared, degradation_of: Degradations) -> None:
         rehearsal = _Rehearsal(job, screen, len(todo.files)) if shared.dry_run else None
 
         def restore(file: Path, target: Path) -> None:
-            screen.finished(drain(job.restore(file, target), screen.advance, screen.started))
+            restoration = job.restore(file, target)
+            report = drain(restoration, screen.advance, screen.started, shared.warned)
+            screen.finished(report)
 
         def skip(file: Path, target: Path) -> str:
             return _skipped(job, file, target, screen)

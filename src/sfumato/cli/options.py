@@ -367,13 +367,13 @@ class Shared:
                 None if self.ray == "local" else self.ray,
                 gpus_per_worker=1.0 if gpu else 0.0,
                 threads=self.threads() if self.workers and self.ray == "local" else None,
-                warned=self._warned,
+                warned=self.warned,
             )
         if self.workers is None or self.workers == 1:
             return nullcontext()
         from sfumato.tiling.processes import Processes
 
-        return Processes(self._devices(self.workers), self.threads(), warned=self._warned)
+        return Processes(self._devices(self.workers), self.threads(), warned=self.warned)
 
     def threads(self) -> int:
         """Return the threads of each worker: its share of the cores that this process may use.
@@ -386,7 +386,8 @@ class Shared:
         n_cores = len(able(0)) if able else os.cpu_count() or 1
         return max(1, min(torch.get_num_threads(), n_cores // (self.workers or 1)))
 
-    def _warned(self, text: str) -> None:
+    def warned(self, text: str) -> None:
+        """Tell those who wait of something that goes on all the same."""
         if self.progress is Progress.json:
             emit("warning", {"reason": text})
         else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self, final
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, final
 
 import typer
 
@@ -435,16 +435,29 @@ def drain(
     restoration: Generator[Event, None, Report],
     advance: Callable[[int, int, str], None],
     started: Callable[[Started], None] = lambda event: None,
+    warned: Callable[[str], None] = fail,
 ) -> Report:
     """Exhaust a restoration, telling of its progress; return its report.
 
-    An inner solver that stops early is no news here: the report measures what became of it.
+    An inner solver that stops early is no news here: the report measures what became of it. That
+    a device is short of memory is.
     """
     from sfumato.linalg import NotConvergedWarning
     from sfumato.pipeline import Advanced
+    from sfumato.tiling import ShortOfMemoryWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)
+        warnings.simplefilter("always", ShortOfMemoryWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **to: Any) -> None:  # noqa: ANN401
+            if issubclass(category, ShortOfMemoryWarning):
+                warned(str(message))
+            else:
+                others(message, category, *where, **to)
+
+        warnings.showwarning = show
         while True:
             try:
                 event = next(restoration)

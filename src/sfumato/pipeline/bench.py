@@ -59,7 +59,7 @@ class Figures:
 
 
 Events = Generator[Event, None, Figures]
-Lines = Generator[Event, None, tuple[list[Figures], float]]
+Lines = Generator[Event, None, tuple[list[Figures], float, float]]
 Rivals = Generator[Event, None, tuple[float, float]]
 
 #: Side of the result that workers are warmed up with.
@@ -86,20 +86,37 @@ def bench_overhead(side: int, *, folder: Path | None = None) -> Events:
     return (yield from _restored(side, "average_pool:4", load_prior(), settings, folder))
 
 
-def bench_linear(sides: Sequence[int], steps: int, *, folder: Path | None = None) -> Lines:
-    """Restore results of all ``sides`` with the embedded prior, and fit a line through the times.
+def bench_linear(
+    sides: Sequence[int], steps: int, *, repeats: int = 1, folder: Path | None = None
+) -> Lines:
+    """Restore results of all ``sides`` with the embedded prior, and fit lines  a + b · pixels.
 
-    Returns the figures, with the R² of  ``seconds = a + b · pixels``.
+    Returns the fastest of ``repeats`` runs of each, and two R²: that of the seconds, and that of
+    the cost in evaluations, seconds over those that the network took for a pixel in the same run.
+    The speed of a machine that others use drifts by more than what is looked for; in evaluations
+    it cancels.
     """
     settings = Settings(stitch="mask-shift", steps=steps)
     word, prior = "average_pool:4", load_prior()
     runs: list[Figures] = []
-    for side in sides:
+    for side in (*sides,) * repeats:
         figures = yield from _restored(side, word, prior, settings, folder)
         runs.append(figures)
-    pixels = np.array([float(f.side) ** 2 for f in runs])
-    seconds = np.array([f.parts["first tile to last"] for f in runs])
-    return runs, float(np.corrcoef(pixels, seconds)[0, 1] ** 2)
+    best = [min((f for f in runs if f.side == side), key=_tiles_seconds) for side in sides]
+    return best, _r_squared(best, _tiles_seconds), _r_squared(best, _cost)
+
+
+def _r_squared(runs: Sequence[Figures], of: Callable[[Figures], float]) -> float:
+    return float(np.corrcoef([f.side**2 for f in runs], [*map(of, runs)])[0, 1] ** 2)
+
+
+def _cost(figures: Figures) -> float:
+    """Return the seconds in units of an evaluation of the network in the same run."""
+    return _tiles_seconds(figures) * figures.evaluations / figures.parts["network"]
+
+
+def _tiles_seconds(figures: Figures) -> float:
+    return figures.parts["first tile to last"]
 
 
 def bench_workers(

@@ -171,6 +171,16 @@ def made(folder, prior, name):
     return Scene(folder, [words[0], "in.png", *words[1:], "-n", str(prior), *TILES])
 
 
+#: The command line, which writes down what is finished so often that short runs do it too.
+EAGER = """
+import sfumato.pipeline.jobs
+assert sfumato.pipeline.jobs._COMMIT_SECONDS == 5.0
+sfumato.pipeline.jobs._COMMIT_SECONDS = 0.2
+from sfumato.cli import main
+main()
+"""
+
+
 def test_ten_kills_at_random_moments(scene):
     """The real command line; what it had made durable is not done again."""
     scene.undisturbed()
@@ -178,7 +188,7 @@ def test_ten_kills_at_random_moments(scene):
     while kills < 10:
         records = scene.records("killed")
         gone_on += records > 0
-        with scene.start("killed") as run:
+        with scene.start("killed", program=("-c", EAGER)) as run:
             if chance.random() < 0.2:  # while it starts
                 time.sleep(chance.uniform(0, scene.before))
             else:
@@ -508,5 +518,5 @@ def test_actors_on_ray_may_be_killed(tmp_path, prior):
         family = {p.pid for p in below(run.pid)}
         run.kill()
         run.communicate()
-        until(lambda: not family & {p.pid for p in processes() if not p.zombie}, 60)
+        until(lambda: not family & {p.pid for p in processes() if not p.zombie})
     scene.ends_well("stopped", *on_ray)

@@ -50,7 +50,7 @@ def test_a_block_for_one_picture(tmp_path, prior):
         "--stitch", "mask-shift", *QUICK, "--dry-run",
     )  # fmt: skip
     assert (said.code, said.err) == (0, "")
-    words = ["60 x 40 pixels", "levels", "waves (mask-shift)", "4 at once", "evaluations", "GB"]
+    words = ["60 x 40 pixels", "levels", "waves (mask-shift)", "1 at once", "evaluations", "GB"]
     words += ["out.png.job", "time", "steps 2"]
     for word in words:
         assert word in said.out.replace(" MB\n", " GB\n"), word
@@ -81,7 +81,7 @@ def test_many_pictures_by_their_headers_only(tmp_path, prior, monkeypatch):
     assert said.code == 3, "one is cut short"
     *lines, total = said.out.splitlines()
     assert len(lines) == 23
-    assert all("evaluations (steps 2, batch 4)" in line for line in lines)
+    assert all("evaluations (steps 2, batch 1)" in line for line in lines)
     assert total.startswith("23 of 24 files")
     assert len(set(sizes)) == 2, "one to count its tensors, one to time it"
     assert [p.name for p in tmp_path.iterdir()] == ["in"]

@@ -15,7 +15,7 @@ from stand_in import photo, read, sfumato, write
 
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import SettingsError
-from sfumato.pipeline import kept
+from sfumato.pipeline import Report, kept
 from sfumato.pipeline.region import Region
 
 TILES = ["--tile", 32, "--overlap", 16, "--steps", 2, "--stitch", "mask-shift"]
@@ -206,3 +206,21 @@ def test_a_job_goes_on_with_the_threads_it_was_begun_with(tmp_path, small, prior
         assert sfumato(*words).code == 0
     assert set(seen) == {2}
     assert torch.get_num_threads() == 1
+
+
+def test_a_job_in_memory_goes_when_the_report_is_written(tmp_path, small, prior, monkeypatch):
+    out, job = tmp_path / "out.png", tmp_path / "out.png.job"
+    words = ["upscale", small, "-o", out, "-n", prior, *TILES, *BOX, *JOINT]
+    monkeypatch.setattr(kept, "_SECONDS", -1.0)
+    monkeypatch.setattr(kept, "_PART", float("inf"))
+    there = []
+    original = Report.write
+
+    def write_report(self, path, **options):
+        there.append(job.is_dir())
+        original(self, path, **options)
+
+    monkeypatch.setattr(Report, "write", write_report)
+    assert sfumato(*words).code == 0
+    assert there == [True]
+    assert not job.exists()

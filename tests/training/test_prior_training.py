@@ -14,6 +14,7 @@ from sfumato.training import (
     Finished,
     PriorSettings,
     Saved,
+    Schedule,
     Started,
     Stepped,
     Stopped,
@@ -79,7 +80,7 @@ def test_the_loss_of_the_best_answer_to_gaussian_data_is_one(sigma):
     silent = EDMDenoiser(seeded_unet(UNetConfig((4,), 1, 2, 8), 0))
     g = torch.Generator().manual_seed(0)
     x_0, eps = (torch.randn(16, 3, 32, 32, generator=g) for _ in range(2))
-    loss = edm_loss(silent, 0.5 * x_0, torch.full((16,), sigma), eps)
+    loss = edm_loss(silent, 0.5 * x_0, torch.full((16,), sigma), eps, 0.5)
     assert loss.item() == pytest.approx(1, abs=0.03)
 
 
@@ -101,8 +102,10 @@ def test_a_run_tells_what_it_does_and_exports_a_prior(finished):
     assert (events[0].step, events[0].n_steps, events[0].n_photographs) == (0, 12, 3)
     assert [e.step for e in events if isinstance(e, Stepped)] == [10, 12]
     assert [e.step for e in events if isinstance(e, Saved)] == [12]
-    psnr = next(e for e in events if isinstance(e, Validated)).psnr
-    assert list(psnr) == [0.05, 0.1, 0.2, 0.5, 1.0]
+    figures = next(e for e in events if isinstance(e, Validated)).figures
+    assert list(figures) == [
+        f"dB at noise {sigma}" for sigma in ("0.05", "0.1", "0.2", "0.5", "1")
+    ]
     assert events[-1] == Finished(12, out / "prior.safetensors")
     prior = load_prior(out / "prior.safetensors")
     assert (prior.stride, prior.sigma_max) == (4, 80.0)
@@ -122,7 +125,7 @@ def test_training_lowers_the_loss(photographs, tmp_path):
 @pytest.mark.parametrize("stops", [[5], [1, 4, 2]])
 def test_an_interrupted_run_ends_with_the_same_bits(finished, photographs, tmp_path, stops):
     for n in stops:
-        last = list(train_prior(TINY, photographs, tmp_path, stop=after(n)))[-1]
+        last = list(train_prior(TINY, photographs, tmp_path, schedule=Schedule(stop=after(n))))[-1]
         assert isinstance(last, Stopped)
     events = list(train_prior(TINY, photographs, tmp_path))
     assert events[0].step == sum(stops)
@@ -131,7 +134,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, photographs, tmp_p
 
 
 def test_a_killed_run_goes_on_from_the_last_saved_state(finished, photographs, tmp_path):
-    run = train_prior(TINY, photographs, tmp_path, save_minutes=0)
+    run = train_prior(TINY, photographs, tmp_path, schedule=Schedule(save_minutes=0))
     for event in run:
         if isinstance(event, Stepped) and event.step == 4:
             break  # after the 4th step, before it is saved
@@ -160,7 +163,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(photographs, tmp_path):
 
 
 def test_time_is_a_reason_to_stop(photographs, tmp_path):
-    events = list(train_prior(TINY, photographs, tmp_path, stop_minutes=0))
+    events = list(train_prior(TINY, photographs, tmp_path, schedule=Schedule(stop_minutes=0)))
     assert events[-1] == Stopped(1)
 
 
@@ -170,7 +173,7 @@ def test_a_finished_run_is_not_run_again(finished):
 
 
 def test_other_settings_and_photographs_are_refused(photographs, tmp_path):
-    list(train_prior(TINY, photographs, tmp_path, stop=after(1)))
+    list(train_prior(TINY, photographs, tmp_path, schedule=Schedule(stop=after(1))))
     with pytest.raises(SettingsError, match=r"learning_rate 0.01 -> 0.5"):
         next(train_prior(variant(learning_rate=0.5), photographs, tmp_path))
     fewer = tmp_path / "fewer"

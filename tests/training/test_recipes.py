@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_the_recipe_of_the_embedded_prior():
-    first, second = load_recipe(RECIPES / "prior.toml")
+    first, second, third = load_recipe(RECIPES / "prior.toml", PriorSettings)
     assert first.crop_cycle == (64,)
     assert first.wide_share == 0
     assert first.crop(0) == (64, 16)
@@ -20,10 +20,12 @@ def test_the_recipe_of_the_embedded_prior():
     assert second == PriorSettings(steps=second.steps)
     assert [second.crop(k) for k in range(5)] == [(128, 4)] * 2 + [(64, 16)] * 3
     assert second.sigma_max == 80
+    assert (second.rounds_share, third.rounds_share) == (0, 0.34)
 
 
 def test_stages_follow_one_another(tmp_path):
-    runs = stage_runs([PriorSettings(init="mine"), PriorSettings(), PriorSettings()], tmp_path)
+    stages = [PriorSettings(init="mine"), PriorSettings(), PriorSettings()]
+    runs = stage_runs(stages, tmp_path, "prior.safetensors")
     assert [s.init for s, _ in runs] == [
         "mine",
         str(tmp_path / "stage-1" / "prior.safetensors"),
@@ -66,9 +68,9 @@ def test_bad_recipes_are_refused(tmp_path, text, message):
     path = tmp_path / "recipe.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=message):
-        load_recipe(path)
+        load_recipe(path, PriorSettings)
 
 
 def test_a_missing_recipe(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
-        load_recipe(tmp_path / "none.toml")
+        load_recipe(tmp_path / "none.toml", PriorSettings)

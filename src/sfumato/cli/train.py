@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, final
+from typing import TYPE_CHECKING, Annotated, TypeVar, final
 
 import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sfumato.training import Event, PriorSettings
+    from sfumato.training import Event, Schedule
+    from sfumato.training.settings import RunSettings
+
+    _Settings = TypeVar("_Settings", bound=RunSettings)
 
 train_app = typer.Typer(help="Train models on your own photographs.", no_args_is_help=True)
 
@@ -58,37 +61,64 @@ def prior(
 
     Ctrl-C saves the state and ends; the same command goes on from there, to the same weights.
     """
-    from sfumato.training import Stopped, stage_runs, train_prior
+    from sfumato.training import PriorSettings, train_prior
+    from sfumato.training.prior import RESULT
 
-    stages = _stages(recipe, {"init": init, "steps": steps, "batch": batch, "seed": seed})
+    given: dict[str, object] = {"init": init, "steps": steps, "batch": batch, "seed": seed}
+    stages = _stages(PriorSettings, recipe, given)
+    _run(
+        stages,
+        out,
+        RESULT,
+        lambda settings, folder, schedule: train_prior(
+            settings, data, folder, holdout=holdout, schedule=schedule
+        ),
+        device=device,
+        minutes=minutes,
+        save_minutes=save_minutes,
+    )
+
+
+def _run(
+    stages: Sequence[_Settings],
+    out: Path,
+    result: str,
+    train: Callable[[_Settings, Path, Schedule], Iterator[Event]],
+    *,
+    device: str,
+    minutes: float | None,
+    save_minutes: float,
+) -> None:
+    """Train stage after stage, show how it goes, and end when asked to."""
+    from sfumato.training import Schedule, Stopped, stage_runs
+
     where = _device(device)
     end = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    runs = stage_runs(stages, out)
+    runs = stage_runs(stages, out, result)
     with _interruption() as interrupted, _progress() as progress:
         for number, (settings, folder) in enumerate(runs, 1):
             show = _Display(progress, f"stage {number} of {len(runs)}")
-            for event in train_prior(
-                settings,
-                data,
-                folder,
-                holdout=holdout,
+            schedule = Schedule(
                 device=where,
                 save_minutes=save_minutes,
                 stop_minutes=(end - time.monotonic()) / 60,
                 stop=lambda: bool(interrupted),
                 compile_network=where.startswith("cuda"),
-            ):
+            )
+            for event in train(settings, folder, schedule):
                 show(event)
             if isinstance(event, Stopped):
                 raise typer.Exit(_INTERRUPTED if interrupted else 0)
 
 
-def _stages(recipe: Path | None, given: dict[str, object]) -> list[PriorSettings]:
+def _stages(
+    kind: type[_Settings], recipe: Path | None, given: dict[str, object]
+) -> list[_Settings]:
     """Return the recipe's stages, or one of defaults, with the options of the command line."""
     from sfumato.errors import SettingsError
-    from sfumato.training import PriorSettings, load_recipe
+    from sfumato.training import load_recipe
 
-    stages = load_recipe(recipe) if recipe else [PriorSettings()]
+    stages = load_recipe(recipe, kind) if recipe else [kind()]
     if len(stages) > 1 and given["steps"] is not None:
         raise SettingsError(
             f"--steps for a recipe of {len(stages)} stages", do="write the steps in the recipe"
@@ -97,7 +127,7 @@ def _stages(recipe: Path | None, given: dict[str, object]) -> list[PriorSettings
     if "batch" in changes:
         changes["batch_pixels"] = int(str(changes.pop("batch"))) * _CROP_PIXELS
     first = changes.pop("init", stages[0].init)
-    stages = [PriorSettings.of(s.model_dump() | changes, where="options") for s in stages]
+    stages = [kind.of(s.model_dump() | changes, where="options") for s in stages]
     stages[0] = stages[0].model_copy(update={"init": first})
     return stages
 
@@ -211,13 +241,26 @@ def describe(event: Event, loss: float) -> list[str]:
             )
             return lines
         case Validated():
-            psnr = "  ".join(f"{sigma:g}: {value:.2f}" for sigma, value in event.psnr.items())
-            return [f"step {event.step}  loss {loss:.4f}  dB at noise {psnr}"]
+            return [f"step {event.step}  loss {loss:.4f}  {_shown(event.figures)}"]
         case Stopped():
             return [f"Stopped at step {event.step}. The same command goes on from there."]
         case Finished():
-            return [f"The prior is {event.path}"]
+            return [f"The model is {event.path}"]
         case Saved():
             return [f"step {event.step}  loss {loss:.4f}  saved"]
         case _:
             return []
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    """Write figures, with what their names have in common written once.
+
+    >>> _shown({"dB at noise 0.1": 35.2, "dB at noise 0.2": 31.512})
+    'dB at noise 0.1: 35.20  0.2: 31.51'
+    """
+    shown, before = [], ""
+    for name, value in figures.items():
+        common, _, last = name.rpartition(" ")
+        shown.append(f"{last if common and common == before else name}: {value:.2f}")
+        before = common
+    return "  ".join(shown)

@@ -1,10 +1,11 @@
 """Guidance: turns what is known about the image into a correction of the denoiser's estimate."""
 
 from sfumato.guidance.constraints import Guide, Paste
-from sfumato.guidance.ddnm import DDNM
+from sfumato.guidance.ddnm import DDNM, project, rounds_spread
 from sfumato.guidance.ddnm_plus import DDNMPlus
 from sfumato.guidance.measurement import Measurement, to_model_units, to_unit_range
 from sfumato.guidance.proximal import Proximal, posterior_variance
+from sfumato.guidance.start import start_image
 
 __all__ = [
     "DDNM",
@@ -14,6 +15,9 @@ __all__ = [
     "Paste",
     "Proximal",
     "posterior_variance",
+    "project",
+    "rounds_spread",
+    "start_image",
     "to_model_units",
     "to_unit_range",
 ]

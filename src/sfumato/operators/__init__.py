@@ -3,7 +3,7 @@
 from sfumato.operators.base import GLOBAL, SVD, Axis, Locality, Operator, Window
 from sfumato.operators.bicubic import Bicubic
 from sfumato.operators.bound import Bound
-from sfumato.operators.composition import Composition, compose
+from sfumato.operators.composition import Composition, compose, links
 from sfumato.operators.compressed import BlockSensing, WalshHadamard
 from sfumato.operators.convolution import Convolution
 from sfumato.operators.deepinv import FromDeepinv
@@ -59,6 +59,7 @@ __all__ = [
     "blur_word",
     "compose",
     "gaussian_kernel",
+    "links",
     "motion_kernel",
     "parse",
     "random_mask",

@@ -194,3 +194,8 @@ class Composition(Operator):
     @override
     def __str__(self) -> str:
         return " | ".join(map(str, self.operators))
+
+
+def links(A: Operator) -> tuple[Operator, ...]:
+    """Return the operators that ``A`` is composed of, in their order."""
+    return A.operators if isinstance(A, Composition) else (A,)

@@ -92,7 +92,7 @@ def bench_linear(
     """Restore results of all ``sides`` with the embedded prior, and fit lines  a + b · pixels.
 
     Returns the fastest of ``repeats`` runs of each, and two R²: that of the seconds, and that of
-    the cost in evaluations, seconds over those that the network took for a pixel in the same run.
+    the cost in evaluations, seconds over those that the network took for one in the same run.
     The speed of a machine that others use drifts by more than what is looked for; in evaluations
     it cancels.
     """

@@ -35,11 +35,10 @@ from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
 from sfumato.io.masters import check_master, is_opaque
 from sfumato.io.windows import PictureWindows, open_windows, picture_shape
-from sfumato.operators import BlockSensing, Degradation, WalshHadamard
+from sfumato.operators import BlockSensing, Degradation, WalshHadamard, links
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.jobs import Streamed, job_of, plan_of, threads_of
 from sfumato.pipeline.kept import kept_in
-from sfumato.pipeline.presets import links
 from sfumato.pipeline.problem import Problem, Source, make_problem
 from sfumato.pipeline.region import Region
 from sfumato.pipeline.report import Report

@@ -11,12 +11,11 @@ import torch
 from sfumato._typing import Images, Shape
 from sfumato.diffusion import NoiseField
 from sfumato.errors import SettingsError
-from sfumato.guidance import Measurement
+from sfumato.guidance import Measurement, start_image
 from sfumato.operators import GrayscaleWithHints, Operator, Window
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.problem import Problem, Source
 from sfumato.pipeline.resolve import Resolved
-from sfumato.pipeline.start import start_image
 from sfumato.tiling import Canvas, Local, coarser
 
 #: Bits of a coarse level's canvas: nothing of it reaches the result but as a guide.

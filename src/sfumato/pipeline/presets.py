@@ -13,13 +13,13 @@ from sfumato.operators import (
     AveragePool,
     Bicubic,
     BlockSensing,
-    Composition,
     Convolution,
     Grayscale,
     GrayscaleWithHints,
     Mask,
     Operator,
     WalshHadamard,
+    links,
 )
 from sfumato.pipeline.settings import Objective, SamplerName
 
@@ -69,11 +69,6 @@ DEFAULT_OBJECTIVE: dict[Task, Objective] = {
     "deblur": "distortion",
     "sense": "perception",
 }
-
-
-def links(A: Operator) -> tuple[Operator, ...]:
-    """Return the operators that ``A`` is composed of, in their order."""
-    return A.operators if isinstance(A, Composition) else (A,)
 
 
 def task_of(A: Operator) -> Task:

@@ -21,8 +21,9 @@ from sfumato.operators import (
     GrayscaleWithHints,
     Operator,
     Window,
+    links,
 )
-from sfumato.pipeline.presets import Task, links, task_of
+from sfumato.pipeline.presets import Task, task_of
 from sfumato.tiling import coarsen
 
 

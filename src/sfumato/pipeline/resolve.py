@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sfumato._typing import Shape
 from sfumato.diffusion import Guidance, NoiseField, karras
 from sfumato.errors import SettingsError
-from sfumato.guidance import DDNM, DDNMPlus, Measurement, Proximal
+from sfumato.guidance import DDNM, DDNMPlus, Measurement, Proximal, rounds_spread
 from sfumato.operators import Operator, Window
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
 from sfumato.pipeline.problem import Problem, Source, by_windows
@@ -64,9 +64,8 @@ class Resolved:
     def guidance(self, measurement: Measurement, field: NoiseField) -> Guidance:
         """Build the guidance for one measurement (of a tile, or of the whole image)."""
         if self.method == "ddnm":
-            A = measurement.A
-            smooth = self.sampler == "rounds" and A.ratio > 1 and not A.amplifies
-            return DDNM(measurement, _SPREAD * A.ratio if smooth else 0.0)
+            rounds = self.sampler == "rounds"
+            return DDNM(measurement, rounds_spread(measurement.A) if rounds else 0.0)
         if self.method == "ddnm+":
             return DDNMPlus(measurement)
         return Proximal(measurement, field, final=self.sampler == "rounds")
@@ -139,9 +138,6 @@ def _objective(source: Source, s: Settings) -> Objective:
         return "perception"
     return DEFAULT_OBJECTIVE[source.task]
 
-
-#: Rounds spread what a measured value asks for over this share of its pixels' side.
-_SPREAD = 0.3
 
 #: Overlap of large tiles: no seam shows (benchmarks/seams.py).
 _OVERLAP = 64

@@ -10,7 +10,8 @@ from sfumato.training.events import (
     Stopped,
     Validated,
 )
-from sfumato.training.prior import stage_runs, train_prior
+from sfumato.training.loop import Schedule, stage_runs
+from sfumato.training.prior import train_prior
 from sfumato.training.settings import PriorSettings, load_recipe
 from sfumato.training.validation import denoising_psnr, load_holdout
 
@@ -20,6 +21,7 @@ __all__ = [
     "Photographs",
     "PriorSettings",
     "Saved",
+    "Schedule",
     "Skipped",
     "Started",
     "Stepped",

@@ -25,6 +25,9 @@ class Purpose(IntEnum):
     SIGMA = 1
     WIDTH = 2
     NOISE = 3
+    ROUNDS = 4
+    CONDITION = 5
+    DROP = 6
 
 
 @dataclass(frozen=True)

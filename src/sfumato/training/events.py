@@ -33,10 +33,10 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Validated:
-    """The averaged weights' mean PSNR in dB on the held-out photographs, for each noise level."""
+    """What was measured of the averaged weights on the held-out photographs, by name."""
 
     step: int
-    psnr: dict[float, float]
+    figures: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Finished:
-    """All steps are done and the averaged weights are exported, as a prior that can be loaded."""
+    """All steps are done and the averaged weights are exported, as a model that can be loaded."""
 
     step: int
     path: Path

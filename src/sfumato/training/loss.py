@@ -10,26 +10,32 @@ The weight λ makes the network's own target have variance 1 at every noise leve
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.training._draws import Draws, Purpose
 from sfumato.training.settings import PriorSettings
 
 
-def edm_loss(denoiser: EDMDenoiser, x_0: Images, sigma: Tensor, eps: Images) -> Tensor:
+def edm_loss(
+    denoiser: Callable[[Images, Tensor], Images],
+    x_0: Images,
+    sigma: Tensor,
+    eps: Images,
+    sigma_data: float,
+) -> Tensor:
     """Return the mean of ``λ(σ) (D(x_0 + σ ε, σ) − x_0)²`` over everything.
 
-    ``x_0`` and ``eps`` are (batch, 3, height, width), ``sigma`` is (batch,).
+    ``x_0`` and ``eps`` are (batch, 3, height, width), ``sigma`` is (batch,), and ``sigma_data``
+    the standard deviation ``s`` of the data that ``D`` was made for.
     """
-    s = denoiser.sigma_data
+    s = sigma_data
     sigma_ = sigma[:, None, None, None]
     weight = (sigma_**2 + s**2) / (sigma_ * s) ** 2
-    loss: Tensor = (weight * (denoiser(x_0 + sigma_ * eps, sigma) - x_0).square()).mean()
-    return loss
+    return (weight * (denoiser(x_0 + sigma_ * eps, sigma) - x_0).square()).mean()
 
 
 def draw_sigma(settings: PriorSettings, draws: Draws) -> Tensor:

@@ -1,33 +1,38 @@
-"""Train a prior, a denoiser of photographs for any noise level, as a generator of events.
-
-A run keeps its whole state in one file of its folder, so that one that was interrupted ends with
-the same weights as one that was not: bit for bit on the same CPU with as many threads.
-"""
+"""Train a prior, a denoiser of photographs for any noise level."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor
+from pydantic import JsonValue
+from torch import Tensor, nn
+from typing_extensions import override
 
-from sfumato.errors import ModelError
-from sfumato.io.checkpoints import load_checkpoint
+from sfumato.diffusion.precondition import EDMDenoiser
+from sfumato.errors import SettingsError
+from sfumato.io.checkpoints import save_checkpoint
+from sfumato.nn import seeded_unet
+from sfumato.training._draws import Draws
 from sfumato.training.data import load_photographs
-from sfumato.training.events import Event, Finished, Saved, Started, Stopped, Validated
-from sfumato.training.run import Run
+from sfumato.training.events import Event
+from sfumato.training.iterates import Iterates
+from sfumato.training.lesson import Lesson
+from sfumato.training.loop import Schedule, train
+from sfumato.training.loss import draw_noise, draw_sigma, edm_loss
+from sfumato.training.run import in_bfloat16
 from sfumato.training.settings import PriorSettings
 from sfumato.training.validation import denoising_psnr, load_holdout
-from sfumato.zoo.prior import as_device
+from sfumato.zoo.config import PriorConfig
+from sfumato.zoo.prior import load_denoiser
 
-#: The files of a run in its folder.
-STATE, RESULT = "state.safetensors", "prior.safetensors"
+#: The prior that a run ends with, in its folder.
+RESULT = "prior.safetensors"
 
-_REPORT_STEPS = 10
+_FORM = ("channels", "blocks", "unshuffle", "embedding", "sigma_data")
 
 
 def train_prior(
@@ -36,20 +41,13 @@ def train_prior(
     out: str | Path,
     *,
     holdout: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    save_minutes: float = 10.0,
-    stop_minutes: float = math.inf,
-    stop: Callable[[], bool] = lambda: False,
-    compile_network: bool = False,
+    schedule: Schedule | None = None,
 ) -> Iterator[Event]:
     """Train on the photographs in ``data``, resuming what ``out`` holds; yield events.
 
-    Every ``save_minutes`` the state is saved in ``out`` and the averaged weights are validated on
-    the photographs in ``holdout``. When ``stop()`` is true after a step, or ``stop_minutes`` have
-    passed in this call, the state is saved and the run ends with ``Stopped``: the same call goes
-    on from there. At the end the averaged weights are exported as ``out/prior.safetensors``, which
-    ``load_prior`` takes; a run that was finished yields ``Finished`` at once. ``compile_network``
-    compiles the network, which pays on CUDA.
+    The averaged weights are validated on the photographs in ``holdout``, and at the end exported
+    as ``out/prior.safetensors``, which ``load_prior`` takes; a run that was finished yields
+    ``Finished`` at once.
 
     Raises SettingsError where the photographs are too few or too small, or ``out`` holds a run
     with other settings or photographs; ModelError where the loss is no longer finite, or ``out``
@@ -58,108 +56,89 @@ def train_prior(
     >>> for event in train_prior(PriorSettings(), "photos", "runs/prior"):  # doctest: +SKIP
     ...     print(event)
     """
-    state, result = Path(out) / STATE, Path(out) / RESULT
-    if _is_result_of(settings, result):
-        yield Finished(settings.steps, result)
-        return
-    photographs = load_photographs(
-        Path(data), min_side=max(settings.crop_cycle), halvings=settings.halvings
-    )
-    pictures = [] if holdout is None else load_holdout(Path(holdout))
-    run = Run(settings, photographs, as_device(device))
-    if state.is_file():
-        run.restore(state)
-    if compile_network:
-        run.model.net.compile(dynamic=False)
-    yield Started(
-        step=run.step,
-        n_steps=settings.steps,
-        n_parameters=sum(p.numel() for p in run.model.parameters()),
-        n_photographs=photographs.n_photographs,
-        n_holdout=len(pictures),
-        skipped=photographs.skipped,
-    )
-    yield from _advance(run, pictures, state, _Clock(save_minutes, stop_minutes), stop)
-    if run.step < settings.steps:
-        yield Stopped(run.step)
-        return
-    run.export(result)
-    yield Finished(run.step, result)
 
+    def lesson(device: str) -> PriorLesson:
+        return PriorLesson(settings, Path(data), holdout and Path(holdout), device)
 
-def _advance(
-    run: Run,
-    pictures: Sequence[Tensor],
-    state: Path,
-    clock: _Clock,
-    stop: Callable[[], bool],
-) -> Iterator[Event]:
-    """Take steps until all are done or it is time to stop, and leave the state saved."""
-    while run.step < run.settings.steps:
-        run.advance()
-        last = run.step == run.settings.steps
-        stopping = not last and (stop() or clock.over())
-        saving = last or stopping or clock.due()
-        if saving or run.step % _REPORT_STEPS == 0:
-            yield run.report()
-        if saving:
-            run.save(state)
-            yield Saved(run.step, state)
-        if stopping:
-            return
-        if saving and pictures:
-            yield Validated(run.step, denoising_psnr(run.average, pictures, device=run.device))
-
-
-def stage_runs(
-    stages: Sequence[PriorSettings], out: str | Path
-) -> list[tuple[PriorSettings, Path]]:
-    """Return what to train for each stage of a recipe, one after the other, and in which folder.
-
-    The last stage works in ``out`` itself, the others in ``out/stage-1`` and so on; a later stage
-    that names no ``init`` starts from the weights of the one before.
-
-    >>> [str(folder) for _, folder in stage_runs([PriorSettings(), PriorSettings()], "runs")]
-    ['runs/stage-1', 'runs']
-    """
-    folders = [Path(out) / f"stage-{n}" for n in range(1, len(stages))] + [Path(out)]
-    runs = []
-    for n, (settings, folder) in enumerate(zip(stages, folders, strict=True)):
-        if n > 0 and settings.init is None:
-            before = str(folders[n - 1] / RESULT)
-            settings = settings.model_copy(update={"init": before})
-        runs.append((settings, folder))
-    return runs
+    return train(settings, lesson, Path(out), RESULT, schedule or Schedule())
 
 
 @final
-class _Clock:
-    """When to save, and when to stop: minutes of this call."""
+class PriorLesson(Lesson):
+    """Denoising of random crops and, in a share of the steps, of iterates of rounds."""
 
-    def __init__(self, save_minutes: float, stop_minutes: float) -> None:
-        self._period = 60 * save_minutes
-        self._end = time.monotonic() + 60 * stop_minutes
-        self._next = time.monotonic() + self._period
+    kind = "prior"
 
-    def over(self) -> bool:
-        """Whether the time of this call is over."""
-        return time.monotonic() >= self._end
+    def __init__(
+        self, settings: PriorSettings, data: Path, holdout: Path | str | None, device: str
+    ) -> None:
+        side = max(settings.crop_cycle)
+        photographs = load_photographs(data, min_side=side, halvings=settings.halvings)
+        self._settings = settings
+        self._device = torch.device(device)
+        self._photographs = photographs.to(self._device)
+        self._pictures = load_holdout(Path(holdout)) if holdout else []
+        self._iterates = Iterates(settings, self._photographs)
+        self.n_photographs, self.n_holdout = photographs.n_photographs, len(self._pictures)
+        self.skipped, self.digest = photographs.skipped, photographs.digest
 
-    def due(self) -> bool:
-        """Whether it is time to save; then the next time is set."""
-        if time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + self._period
-        return True
+    @override
+    def model(self) -> EDMDenoiser:
+        s = self._settings
+        if s.init is None:
+            return EDMDenoiser(seeded_unet(s.network, s.seed), s.sigma_data, s.precision)
+        model, config = load_denoiser(s.init, precision=s.precision)
+        differ = [name for name in _FORM if getattr(config, name) != getattr(s, name)]
+        if differ:
+            raise SettingsError(
+                f"{s.init} has another network: "
+                + ", ".join(f"{name} {getattr(config, name)}" for name in differ),
+                expected=", ".join(f"{name} {getattr(s, name)}" for name in differ),
+            )
+        return model
 
+    @override
+    def begin(self, step: int) -> int:
+        if self._iterates.theirs(step):
+            return self._iterates.begin(step)
+        return self._settings.crop(step)[1]
 
-def _is_result_of(settings: PriorSettings, result: Path) -> bool:
-    """Whether ``result`` is a prior that a run with these ``settings`` has finished."""
-    if not result.is_file():
-        return False
-    try:
-        _, config = load_checkpoint(result)
-    except ModelError:
-        return False
-    record = config.get("training")
-    return isinstance(record, dict) and record.get("settings") == settings.model_dump(mode="json")
+    @override
+    def loss(self, model: nn.Module, step: int, first: int, count: int) -> Tensor:
+        if self._iterates.theirs(step):
+            return self._iterates.loss(model, first, count)
+        draws = Draws(self._settings.seed, step, first, count, self._device)
+        x_0 = self._photographs.crops(draws, self._settings.crop(step)[0])
+        sigma, eps = draw_sigma(self._settings, draws), draw_noise(draws, x_0)
+        return edm_loss(model, x_0, sigma, eps, self._settings.sigma_data)
+
+    @override
+    def end(self, step: int) -> None:
+        if self._iterates.theirs(step):
+            self._iterates.advance()
+
+    @override
+    def state(self) -> dict[str, Tensor]:
+        return self._iterates.state()
+
+    @override
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self._iterates.restore(dict(tensors))
+
+    @override
+    def figures(self, average: nn.Module) -> dict[str, float]:
+        if not self._pictures:
+            return {}
+        psnr = denoising_psnr(average, self._pictures, device=self._device)
+        return {f"dB at noise {sigma:g}": value for sigma, value in psnr.items()}
+
+    @override
+    def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
+        s = self._settings
+        config = PriorConfig(
+            **{name: getattr(s, name) for name in _FORM},
+            sigma_max=s.sigma_max,
+            tile=math.lcm(512, s.network.stride),
+            training=record,
+        )
+        save_checkpoint(path, in_bfloat16(average), config.model_dump(mode="json"))

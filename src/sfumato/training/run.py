@@ -14,38 +14,29 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import ModelError, SettingsError
 from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
-from sfumato.nn import seeded_unet
-from sfumato.training._draws import Draws
-from sfumato.training.data import Photographs
 from sfumato.training.events import Stepped
-from sfumato.training.loss import draw_noise, draw_sigma, edm_loss
-from sfumato.training.settings import PriorSettings
-from sfumato.zoo.config import PriorConfig
-from sfumato.zoo.prior import load_denoiser
+from sfumato.training.lesson import Lesson
+from sfumato.training.settings import RunSettings
 
-_KIND = "prior-training"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @final
 class Run:
-    """A prior in training: the one thing here that changes.
+    """A network in training: the one thing here that changes.
 
     ``advance`` takes one step, ``report`` sums up the steps since the last report; ``save`` and
-    ``restore`` keep everything in one file; ``export`` writes the averaged weights as a prior.
+    ``restore`` keep everything in one file; ``export`` writes the averaged weights as a model.
     """
 
-    def __init__(
-        self, settings: PriorSettings, photographs: Photographs, device: torch.device
-    ) -> None:
+    def __init__(self, settings: RunSettings, lesson: Lesson, device: torch.device) -> None:
         self.settings = settings
+        self.lesson = lesson
         self.device = device
-        self.photographs = photographs.to(device)
-        self.model = _first_model(settings).to(device)
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.model = lesson.model().to(device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.step = 0
         self.seconds = 0.0
         self._losses: list[Tensor] = []
@@ -62,9 +53,10 @@ class Run:
     def advance(self) -> None:
         """Take one step: one batch, one update of the weights and of their average."""
         began, settings = time.monotonic(), self.settings
-        side, n = settings.crop(self.step)
+        n = self.lesson.begin(self.step)
         part = math.ceil(n / settings.accumulate)
-        losses = [self._learn(side, k, min(part, n - k), n) for k in range(0, n, part)]
+        losses = [self._learn(k, min(part, n - k), n) for k in range(0, n, part)]
+        self.lesson.end(self.step)
         torch.nn.utils.clip_grad_norm_(self._weights, settings.clip_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = settings.rate(self.step)
@@ -77,12 +69,9 @@ class Run:
         self._losses.append(torch.stack(losses).sum())
         self.seconds += time.monotonic() - began
 
-    def _learn(self, side: int, first: int, count: int, n: int) -> Tensor:
+    def _learn(self, first: int, count: int, n: int) -> Tensor:
         """Add the gradient of ``count`` of the step's ``n`` examples; return their loss."""
-        draws = Draws(self.settings.seed, self.step, first, count, self.device)
-        x_0 = self.photographs.crops(draws, side)
-        sigma, eps = draw_sigma(self.settings, draws), draw_noise(draws, x_0)
-        loss = edm_loss(self.model, x_0, sigma, eps) * (count / n)
+        loss = self.lesson.loss(self.model, self.step, first, count) * (count / n)
         loss.backward()
         return loss.detach()
 
@@ -103,16 +92,19 @@ class Run:
         """Write everything that a resume needs, whole or not at all."""
         tensors = _prefixed("model", self.model.state_dict().items())
         tensors |= _prefixed("average", self.average.state_dict().items())
+        tensors |= _prefixed("lesson", self.lesson.state().items())
         for name, weight in self.model.named_parameters():
             for moment in _MOMENTS:
                 tensors[f"{moment}.{name}"] = self._optimiser.state[weight][moment]
-        save_checkpoint(path, tensors, {"kind": _KIND, **self._record()})
+        save_checkpoint(path, tensors, {"kind": self._kind, **self.record()})
 
     def restore(self, path: Path) -> None:
         """Go on from what ``save`` wrote; refuse other settings and other photographs."""
         tensors, record = load_checkpoint(path)
-        if record.get("kind") != _KIND:
-            raise ModelError(f"{path} holds {record.get('kind')!r}", expected="a training run")
+        if record.get("kind") != self._kind:
+            raise ModelError(
+                f"{path} holds {record.get('kind')!r}", expected=f"a training run, {self._kind}"
+            )
         self._check_same(record, path)
         step, seconds = record.get("step"), record.get("seconds")
         if not isinstance(step, int) or not isinstance(seconds, float):
@@ -120,6 +112,7 @@ class Run:
         self.step, self.seconds = step, seconds
         load_state(self.model, _without_prefix("model", tensors))
         load_state(self.average, _without_prefix("average", tensors))
+        self.lesson.restore(_without_prefix("lesson", tensors))
         for name, weight in self.model.named_parameters():
             # The fused update walks all four through memory side by side: the moments must lie
             # there as the weights do, which what comes out of the file does not.
@@ -128,30 +121,26 @@ class Run:
             self._optimiser.state[weight] = state
 
     def export(self, path: Path) -> None:
-        """Write the averaged weights in bfloat16 as a prior that ``load_prior`` takes."""
-        config = PriorConfig(
-            **{name: getattr(self.settings, name) for name in _FORM},
-            sigma_max=self.settings.sigma_max,
-            tile=math.lcm(512, self.settings.network.stride),
-            training=self._record(),
-        )
-        # Buffers keep float32: the embedding's frequencies, rounded, turn its phases by 0.2.
-        tensors = dict(self.average.named_buffers())
-        tensors |= {k: v.bfloat16() for k, v in self.average.named_parameters()}
-        save_checkpoint(path, tensors, config.model_dump(mode="json"))
+        """Write the averaged weights as a model that can be used."""
+        self.lesson.export(self.average, path, self.record())
 
-    def _record(self) -> dict[str, JsonValue]:
+    @property
+    def _kind(self) -> str:
+        return f"{self.lesson.kind}-training"
+
+    def record(self) -> dict[str, JsonValue]:
+        """Return how the weights came to be."""
         return {
             "settings": self.settings.model_dump(mode="json"),
             "step": self.step,
             "seconds": self.seconds,
-            "photographs": self.photographs.n_photographs,
-            "data": self.photographs.digest,
+            "photographs": self.lesson.n_photographs,
+            "data": self.lesson.digest,
             "hardware": _hardware(self.device),
         }
 
     def _check_same(self, record: dict[str, object], path: Path) -> None:
-        now, before = self._record(), record.get("settings")
+        now, before = self.record(), record.get("settings")
         if record.get("data") != now["data"]:
             raise SettingsError(
                 f"{path} was trained on other photographs", do="use them, or another --out"
@@ -168,23 +157,13 @@ class Run:
             )
 
 
-_FORM = ("channels", "blocks", "unshuffle", "embedding", "sigma_data")
+def in_bfloat16(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a module's tensors as they are stored: parameters in bfloat16.
 
-
-def _first_model(settings: PriorSettings) -> EDMDenoiser:
-    """Return the network to start from: of ``settings.init``, or new."""
-    if settings.init is None:
-        net = seeded_unet(settings.network, settings.seed)
-        return EDMDenoiser(net, settings.sigma_data, settings.precision)
-    model, config = load_denoiser(settings.init, precision=settings.precision)
-    differ = [name for name in _FORM if getattr(config, name) != getattr(settings, name)]
-    if differ:
-        raise SettingsError(
-            f"{settings.init} has another network: "
-            + ", ".join(f"{name} {getattr(config, name)}" for name in differ),
-            expected=", ".join(f"{name} {getattr(settings, name)}" for name in differ),
-        )
-    return model
+    Buffers keep float32: the embedding's frequencies, rounded, turn its phases by 0.2.
+    """
+    tensors = dict(model.named_buffers())
+    return tensors | {k: v.bfloat16() for k, v in model.named_parameters()}
 
 
 def _prefixed(prefix: str, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

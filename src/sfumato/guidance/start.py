@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.guidance import Measurement
+from sfumato.guidance.measurement import Measurement
 from sfumato.linalg import conjugate_gradient
-from sfumato.operators import Grayscale, GrayscaleWithHints, compose
-from sfumato.pipeline.presets import links
+from sfumato.operators import Grayscale, GrayscaleWithHints, compose, links
 
 #: Strokes are spread on a copy of about this many pixels a side.
 _SPREAD_SIDE = 256

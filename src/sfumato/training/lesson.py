@@ -1,0 +1,60 @@
+"""What a run asks of the thing that it trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from sfumato.training.data import Skipped
+
+
+class Lesson(ABC):
+    """A network to begin with, a loss for each step, and what becomes of the network.
+
+    Everything random is a function of the seed, the step and the example (``Draws``).
+    """
+
+    #: Names the files of its runs.
+    kind: str
+    #: Of photographs to learn from, and what was left out of the folder.
+    n_photographs: int
+    n_holdout: int
+    skipped: tuple[Skipped, ...]
+    #: SHA-256 of the pixels.
+    digest: str
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """Return a new network on the CPU, as the settings have it start."""
+
+    @abstractmethod
+    def begin(self, step: int) -> int:
+        """Make ready for a step; return how many examples it has."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, step: int, first: int, count: int) -> Tensor:
+        """Return the mean loss of ``count`` of the step's examples, from ``first`` on."""
+
+    def end(self, step: int) -> None:
+        """Note that all examples of a step were seen."""
+        del step
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a resume needs beside weights: tensors that no step is a function of."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state`` returned."""
+        del tensors
+
+    @abstractmethod
+    def figures(self, average: nn.Module) -> dict[str, float]:
+        """Measure the averaged network on held-out photographs; nothing where there are none."""
+
+    @abstractmethod
+    def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
+        """Write the averaged network as a model that can be used."""

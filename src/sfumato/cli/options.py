@@ -42,6 +42,7 @@ class Method(StrEnum):
     ddnm = "ddnm"
     ddnm_plus = "ddnm+"
     proximal = "proximal"
+    none = "none"
 
 
 class SamplerName(StrEnum):
@@ -51,6 +52,7 @@ class SamplerName(StrEnum):
     ddpm = "ddpm"
     dpm_solver = "dpm-solver++"
     rounds = "rounds"
+    sr3 = "sr3"
 
 
 class Stitch(StrEnum):
@@ -161,19 +163,37 @@ class Shared:
     method: Annotated[
         Method | None,
         typer.Option(
-            help="How the input is kept to; ddnm+ and proximal know its noise.",
+            help="How the input is kept to; ddnm+ and proximal know its noise; none does not.",
             rich_help_panel=_HOW,
         ),
     ] = None
     sampler: Annotated[
         SamplerName | None,
         typer.Option(
-            help="ddim, ddpm: one natural sample; rounds: least error.", rich_help_panel=_HOW
+            help="ddim, ddpm, sr3: one natural sample; rounds: least error.",
+            rich_help_panel=_HOW,
         ),
     ] = None
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Network evaluations per tile.", rich_help_panel=_HOW),
+    ] = None
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEDULE",
+            help="Noise levels on [-1, 1]: karras:STEPS:FIRST:LAST, linear:STEPS (SR3's), or "
+            "numbers that fall, with commas.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    consistent: Annotated[
+        bool | None,
+        typer.Option(
+            "--consistent/--no-consistent",
+            help="Keep exactly what the input says (the default), also with an SR3 model.",
+            rich_help_panel=_HOW,
+        ),
     ] = None
     eta: Annotated[
         float | None,
@@ -320,6 +340,7 @@ class Shared:
 
     def settings(self) -> Settings:
         """Return the pipeline's settings; raises SettingsError."""
+        from sfumato.diffusion import parse_schedule
         from sfumato.errors import SettingsError
         from sfumato.pipeline import make_settings
 
@@ -329,9 +350,12 @@ class Shared:
             raise SettingsError(
                 f"--time-travel {travel}", expected="LENGTH:TIMES, two whole numbers such as 10:3"
             )
+        if self.consistent is not None and self.method is not None:
+            raise SettingsError("--consistent and --method", expected="one of them")
         return make_settings(
             objective=self.objective,
-            method=self.method,
+            method="none" if self.consistent is False else self.method,
+            schedule=parse_schedule(self.schedule) if self.schedule else None,
             sampler=self.sampler,
             steps=self.steps,
             eta=self.eta,

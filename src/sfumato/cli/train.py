@@ -79,6 +79,60 @@ def prior(
     )
 
 
+@train_app.command()
+def sr3(
+    data: Annotated[Path, typer.Option(help="Folder of photographs to train on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")],
+    holdout: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to validate on.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Settings, in stages (recipes/sr3.toml).")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", help="How many times larger.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help='Weights to start from: a checkpoint or "embedded".')
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the whole training.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; the next call goes on.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
+    ] = None,
+    save_minutes: Annotated[float, typer.Option(help="Time between saved states.")] = 10.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
+) -> None:
+    """Train SR3, super-resolution by iterative refinement, or its regression baseline.
+
+    Ctrl-C saves the state and ends; the same command goes on from there, to the same weights.
+    """
+    from sfumato.training import SR3Settings, train_sr3
+    from sfumato.training.sr3 import RESULT
+
+    given: dict[str, object] = {
+        "init": init,
+        "steps": steps,
+        "batch": batch,
+        "seed": seed,
+        "scale": scale,
+    }
+    _run(
+        _stages(SR3Settings, recipe, given),
+        out,
+        RESULT,
+        lambda settings, folder, schedule: train_sr3(
+            settings, data, folder, holdout=holdout, schedule=schedule
+        ),
+        device=device,
+        minutes=minutes,
+        save_minutes=save_minutes,
+    )
+
+
 def _run(
     stages: Sequence[_Settings],
     out: Path,

@@ -8,12 +8,16 @@ from sfumato.diffusion.schedule import (
     cosine_alpha_bar,
     karras,
     linear_alpha_bar,
+    linear_sigmas,
+    parse_schedule,
     respaced,
     sigma_of,
 )
+from sfumato.diffusion.sr3 import Conditional, denoise, upsampled
 
 __all__ = [
     "Chain",
+    "Conditional",
     "Denoiser",
     "DiscreteDenoiser",
     "Guidance",
@@ -22,9 +26,13 @@ __all__ = [
     "Step",
     "alpha_bar_of",
     "cosine_alpha_bar",
+    "denoise",
     "karras",
     "linear_alpha_bar",
+    "linear_sigmas",
+    "parse_schedule",
     "respaced",
     "sigma_of",
+    "upsampled",
     "x_0_from",
 ]

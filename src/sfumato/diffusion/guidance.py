@@ -16,14 +16,16 @@ from sfumato._typing import Images
 class Step:
     """One step of a sampler, from noise ``sigma`` down to ``sigma_next``.
 
-    ``eta`` is the share of fresh noise:  ``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η z)``. ``draw``
-    numbers the draws of noise along the whole walk, time travel included.
+    ``eta`` is the share of fresh noise:  ``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η κ z)``, and
+    ``excess`` is ``κ``. ``draw`` numbers the draws of noise along the whole walk, time travel
+    included.
     """
 
     draw: int
     sigma: float
     sigma_next: float
     eta: float
+    excess: float = 1.0
 
 
 class Guidance:

@@ -58,23 +58,40 @@ class EDMDenoiser(nn.Module):
         (where it is 0 the answer is ``x_t``). Raises ShapeError where they do not fit.
         """
         _check_images(x_t)
-        x, s, sigma = x_t.float(), self.sigma_data, _per_image(sigma, x_t)
+        x, s, sigma = x_t.float(), self.sigma_data, per_image(sigma, x_t)
         variance = sigma**2 + s**2
         c_skip, c_out, c_in = s**2 / variance, sigma * s / variance.sqrt(), variance.rsqrt()
-        level = sigma.clamp(min=_SMALLEST_SIGMA).log().flatten() / 4
-        return (c_skip * x + c_out * self._network(c_in * x, level)).to(x_t.dtype)
+        f = evaluate(
+            self.net,
+            c_in * x,
+            level_of(sigma),
+            stride=self.net.config.stride,
+            precision=self.precision,
+        )
+        return (c_skip * x + c_out * f).to(x_t.dtype)
 
-    def _network(self, x: Tensor, level: Tensor) -> Tensor:
-        """Evaluate ``F(x, level)`` in the precision asked for, at any size."""
-        height, width = x.shape[-2:]
-        x = mirror_to_multiple(x, self.net.config.stride)
-        x = x.contiguous(memory_format=torch.channels_last)
-        half = self.precision == "bf16"
-        if half and not supports_bf16(x.device):
-            raise SettingsError(f"bf16 on {x.device}", do='use precision="fp32" there')
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            f: Tensor = self.net(x, level)
-        return f[..., :height, :width].float()
+
+def evaluate(
+    net: nn.Module, x: Tensor, level: Tensor, *, stride: int, precision: Precision
+) -> Tensor:
+    """Return ``F(x, level)`` in float32, computed in ``precision``, at any size.
+
+    The sides are mirrored up to multiples of ``stride`` and cut again. Raises SettingsError where
+    the device has no bfloat16.
+    """
+    height, width = x.shape[-2:]
+    x = mirror_to_multiple(x, stride).contiguous(memory_format=torch.channels_last)
+    half = precision == "bf16"
+    if half and not supports_bf16(x.device):
+        raise SettingsError(f"bf16 on {x.device}", do='use precision="fp32" there')
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+        f: Tensor = net(x, level)
+    return f[..., :height, :width].float()
+
+
+def level_of(sigma: Tensor) -> Tensor:
+    """Return the number that stands for a noise level in a network: ``ln(σ) / 4``, (batch,)."""
+    return sigma.clamp(min=_SMALLEST_SIGMA).log().flatten() / 4
 
 
 def supports_bf16(device: torch.device) -> bool:
@@ -122,7 +139,7 @@ def _check_images(x: Tensor) -> None:
         )
 
 
-def _per_image(sigma: float | Tensor, x_t: Tensor) -> Tensor:
+def per_image(sigma: float | Tensor, x_t: Tensor) -> Tensor:
     """Return ``sigma`` as float32 of shape (batch, 1, 1, 1)."""
     sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x_t.device)
     if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x_t))):

@@ -33,6 +33,31 @@ def linear_alpha_bar(n: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) 
     return torch.cumprod(1 - torch.linspace(beta_1, beta_T, n, dtype=torch.float64), 0)
 
 
+def linear_sigmas(n: int, gamma_T: float, beta_1: float = 1e-6) -> list[float]:
+    """``n`` decreasing σ of a linear ramp of β that ends at ``γ_T = Π (1 − β_i)``, followed by 0.
+
+    An inference schedule follows from γ: the training's β at fewer steps would leave ``γ_T`` far
+    from 0 (0.6 at 100 steps of SR3's), and the walk would not begin with noise. ``β_T`` is found
+    by bisection.
+
+    >>> sigmas = linear_sigmas(100, 4.4e-5)
+    >>> len(sigmas), round(1 / (1 + sigmas[0] ** 2), 7)
+    (101, 4.4e-05)
+    """
+    if n < 1 or not 0 < gamma_T < (1 - beta_1) ** n:
+        raise SettingsError(
+            f"{n} steps of β from {beta_1} to γ = {gamma_T}",
+            expected="at least one step, and 0 < γ_T < (1 − β_1)ⁿ",
+        )
+    low, high = beta_1, 1 - 1e-12
+    for _ in range(100):
+        middle = (low + high) / 2
+        ends = float(linear_alpha_bar(n, beta_1, middle)[-1])
+        low, high = (middle, high) if ends > gamma_T else (low, middle)
+    gammas = linear_alpha_bar(n, 1 - gamma_T if n == 1 else beta_1, high)
+    return [*sigma_of(gammas).flip(0).tolist(), 0.0]
+
+
 def cosine_alpha_bar(n: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Tensor:
     """``ᾱ(t) = cos²((t + 0.008) / 1.008 · π/2)``, each ``β`` at most ``beta_max``, as float64.
 
@@ -76,3 +101,31 @@ def karras(
         return [sigma_max, 0.0]
     a, b = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [*((a + i / (n_steps - 1) * (b - a)) ** rho for i in range(n_steps)), 0.0]
+
+
+def parse_schedule(text: str) -> tuple[float, ...]:
+    """Read noise levels: ``karras:STEPS:FIRST:LAST[:RHO]``, ``linear:STEPS``, or numbers.
+
+    ``linear`` ends at the γ that SR3's training ends at (T = 2000, β from 1e-6 to 1e-2).
+
+    >>> parse_schedule("2, 1, 0.5")
+    (2.0, 1.0, 0.5)
+    >>> [round(s, 2) for s in parse_schedule("karras:3:10:0.1")]
+    [10.0, 1.45, 0.1]
+    """
+    name, *rest = text.split(":")
+    try:
+        if name == "karras" and len(rest) in (3, 4):
+            return tuple(karras(int(rest[0]), *(float(v) for v in rest[1:]))[:-1])
+        if name == "linear" and len(rest) == 1:
+            gamma_T = float(linear_alpha_bar(2000, 1e-6, 1e-2)[-1])
+            return tuple(linear_sigmas(int(rest[0]), gamma_T)[:-1])
+        if not rest:
+            return tuple(float(v) for v in name.split(","))
+    except ValueError as error:
+        if isinstance(error, SettingsError):
+            raise
+    raise SettingsError(
+        f"the schedule {text!r}",
+        expected="karras:STEPS:FIRST:LAST, linear:STEPS, or noise levels with commas: 2,1,0.5",
+    )

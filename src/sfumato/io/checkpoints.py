@@ -92,6 +92,20 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, obje
         ) from error
 
 
+def check_size(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that cannot fill ``module``, which may be on the meta device.
+
+    A header may describe a network that no memory holds: nothing is allocated for it before.
+    """
+    described = sum(t.numel() for t in module.state_dict().values())
+    held = sum(t.numel() for t in tensors.values())
+    if described != held:
+        raise ModelError(
+            f"{path} describes a network of {described} numbers and holds {held}",
+            do="the file is damaged or was written by another program: fetch it again",
+        )
+
+
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module, each into the one of its name and shape; floats as float32.
 

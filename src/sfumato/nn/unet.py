@@ -29,7 +29,8 @@ class UNetConfig:
 
     ``channels`` holds one width a level, from the finest to the coarsest; ``blocks`` counts the
     residual blocks of a level on the way down; ``unshuffle`` is the side of the square of pixels
-    that is folded into channels; ``embedding`` is the width of the noise level's embedding.
+    that is folded into channels; ``embedding`` is the width of the noise level's embedding;
+    ``inputs`` counts the channels of an input, 6 where a condition stands beside the image.
 
     Raises SettingsError where a value is no whole number or out of range.
 
@@ -41,6 +42,7 @@ class UNetConfig:
     blocks: int = 2
     unshuffle: int = 2
     embedding: int = 256
+    inputs: int = _COLOURS
 
     def __post_init__(self) -> None:
         channels: object = self.channels
@@ -51,6 +53,7 @@ class UNetConfig:
         _check_whole("blocks", self.blocks, 16)
         _check_whole("unshuffle", self.unshuffle, 16)
         _check_whole("embedding", self.embedding, 8192)
+        _check_whole("inputs", self.inputs, 64)
 
     @property
     def stride(self) -> int:
@@ -110,7 +113,7 @@ class ResBlock(nn.Module):
 
 @final
 class UNet(nn.Module):
-    """The network ``F(x, level)``: RGB of shape (batch, 3, height, width) in and out.
+    """The network ``F(x, level)``: (batch, inputs, height, width) to RGB of the same size.
 
     ``level`` of shape (batch,) holds numbers of order 1 that stand for the noise; their sines and
     cosines at 32 frequencies from 1 to 100 are embedded by two linear layers. Sides must be
@@ -130,7 +133,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config = config or UNetConfig()
         width, embedding = config.channels[0], config.embedding
-        folded = _COLOURS * config.unshuffle**2
+        folded = config.unshuffle**2
         self.emb = nn.Sequential(
             nn.Linear(2 * _N_FREQUENCIES, embedding),
             nn.SiLU(),
@@ -138,18 +141,18 @@ class UNet(nn.Module):
             nn.SiLU(),
         )
         self.register_buffer("freq", _frequencies())
-        self.head = nn.Conv2d(folded, width, 3, padding=1)
+        self.head = nn.Conv2d(folded * config.inputs, width, 3, padding=1)
         self.down, kept = _way_down(config)
         coarsest = config.channels[-1]
         self.mid = nn.ModuleList([ResBlock(coarsest, coarsest, embedding) for _ in range(2)])
         self.up = _way_up(config, kept)
         self.tail = nn.Sequential(
-            PixelNorm(width), nn.SiLU(), nn.Conv2d(width, folded, 3, padding=1)
+            PixelNorm(width), nn.SiLU(), nn.Conv2d(width, folded * _COLOURS, 3, padding=1)
         )
         self._silence_outputs()
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Return ``F(x, level)`` of the shape of ``x``."""
+        """Return ``F(x, level)`` of the size of ``x``."""
         phase = level[:, None] * self.freq
         e = self.emb(torch.cat([phase.sin(), phase.cos()], dim=1))
         h = self.head(nn.functional.pixel_unshuffle(x, self.config.unshuffle))

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
+from sfumato.diffusion import Conditional, denoise
 from sfumato.errors import SfumatoError
 from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
@@ -328,7 +329,8 @@ class Trial:
         return sum(counted) / len(counted) / batch
 
     def _evaluate(self, height: int, width: int, batch: int) -> None:
-        self._denoiser(torch.full((batch, 3, height, width), 0.1, device=self._device), 1.0)
+        x = torch.full((batch, 3, height, width), 0.1, device=self._device)
+        denoise(self._denoiser, x, 1.0, x if isinstance(self._denoiser, Conditional) else None)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sfumato._typing import Images, Shape
-from sfumato.diffusion import NoiseField
+from sfumato.diffusion import NoiseField, upsampled
 from sfumato.errors import SettingsError
 from sfumato.guidance import Measurement, start_image
 from sfumato.operators import GrayscaleWithHints, Operator, Window
@@ -28,15 +28,19 @@ _CONTEXT = 2
 class Finisher:
     """Makes a window of the last level final: it agrees with the measurement, on the grid.
 
-    A picture in one channel has three equal ones here.
+    A picture in one channel has three equal ones here. Without ``consistent`` it is only brought
+    on the grid.
     """
 
     problem: Problem
     bits: int
+    consistent: bool = True
 
     def __call__(self, x: Images, parts: Sequence[Window]) -> Images:
         """Settle the parts that will be kept."""
         x = x.clone()
+        if not self.consistent:
+            return self._on_grid(x.clamp(-1, 1))
         if not self.problem.A.locality.tileable:
             return self._on_grid(settle(x, self.problem))
         for part in _joined(parts):
@@ -64,7 +68,8 @@ class RestoredLevel:
 
     ``guide`` is the canvas of the next coarser level, ``given`` an image to begin from (1,
     channels, height, width of the whole image). ``bits`` are the result's, and
-    ``place`` is where the image begins in a larger one that it is a part of.
+    ``place`` is where the image begins in a larger one that it is a part of. With
+    ``conditional`` the denoiser is given what was measured, interpolated.
     """
 
     source: Source
@@ -75,6 +80,7 @@ class RestoredLevel:
     guide: Canvas | None = None
     given: Images | None = None
     place: tuple[int, int] = (0, 0)
+    conditional: bool = False
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -135,8 +141,16 @@ class RestoredLevel:
             problem = problem.given(free)
         m = problem.measurement if problem else self.measurement(window)
         guide = None if self.guide is None else (self.guide.read(coarser(window, 2)), 2)
-        finish = Finisher(problem, self.bits) if problem else None
-        return Local(m, self._start(window, m), guide, finish)
+        finish = Finisher(problem, self.bits, self.r.method != "none") if problem else None
+        start = self._start(window, m)
+        condition = self._condition(window) if self.conditional else None
+        return Local(m, start, guide, finish, condition)
+
+    def _condition(self, window: Window) -> Images:
+        """Return what was measured, interpolated: by windows as in the whole image."""
+        whole, cell = Window(0, 0, *self.shape[1:]), self.source.A.ratio
+        around = grown(window, _CONTEXT * cell, whole)
+        return window.within(around).of(upsampled(self.source.alone(around).measurement.y, cell))
 
     def _start(self, window: Window, m: Measurement) -> Images | None:
         if self.given is not None:
@@ -147,6 +161,8 @@ class RestoredLevel:
             return m.y + self._colour_noise(window, m) if self.source.grey else m.y
         if not self.r.known_start:
             return None
+        if self.conditional:
+            return self._condition(window)
         whole, locality = Window(0, 0, *self.shape[1:]), self.source.A.locality
         if window == whole:
             return start_image(m)

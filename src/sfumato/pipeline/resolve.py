@@ -14,8 +14,9 @@ from sfumato.guidance import DDNM, DDNMPlus, Measurement, Proximal, rounds_sprea
 from sfumato.operators import Operator, Window
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
 from sfumato.pipeline.problem import Problem, Source, by_windows
+from sfumato.pipeline.refinement import check_fits, sr3_preset
 from sfumato.pipeline.settings import Method, Objective, Settings
-from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M, Rounds, Sampler
+from sfumato.samplers import DDIM, DDPM, SR3, DPMSolverPP2M, Rounds, Sampler
 from sfumato.tiling import Order, Stitch, TilePlan, level_ratios
 from sfumato.zoo import Prior
 
@@ -29,9 +30,7 @@ class Resolved:
     sampler: str
     steps: int
     eta: float
-    sigma_max: float
-    sigma_min: float
-    rho: float
+    schedule: tuple[float, ...]
     known_start: bool
     time_travel: tuple[int, int]
     tile: int
@@ -54,15 +53,23 @@ class Resolved:
             "ddpm": DDPM,
             "dpm-solver++": DPMSolverPP2M,
             "rounds": Rounds,
+            "sr3": SR3,
         }
         return makers[self.sampler]()
 
+    @property
+    def sigma_max(self) -> float:
+        """The noise level of the first step."""
+        return self.schedule[0]
+
     def sigmas(self) -> list[float]:
         """Return the noise levels of the walk, the last one 0."""
-        return karras(self.steps, self.sigma_max, min(self.sigma_min, self.sigma_max), self.rho)
+        return [*self.schedule, 0.0]
 
     def guidance(self, measurement: Measurement, field: NoiseField) -> Guidance:
         """Build the guidance for one measurement (of a tile, or of the whole image)."""
+        if self.method == "none":
+            return Guidance()
         if self.method == "ddnm":
             rounds = self.sampler == "rounds"
             return DDNM(measurement, rounds_spread(measurement.A) if rounds else 0.0)
@@ -102,19 +109,19 @@ class Resolved:
 def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     """Make every choice that the settings leave open; refuse those that cannot work together."""
     s, A = settings, source.A
-    objective = s.objective or _objective(source, s)
-    preset = _preset(source, objective, s)
+    if prior.super_resolution is not None:
+        check_fits(prior.name, prior.super_resolution, source)
+    objective = s.objective or _objective(source, s, prior)
+    preset, schedule = _preset(source, objective, s, prior)
     sampler = s.sampler or preset.sampler
     tile, overlap = _tile_and_overlap(s, prior, A)
     resolved = Resolved(
         objective=objective,
         method=s.method or _method(source, sampler),
         sampler=sampler,
-        steps=s.steps or preset.steps,
+        steps=len(schedule),
         eta=preset.eta if s.eta is None else s.eta,
-        sigma_max=min(preset.sigma_max, prior.sigma_max),
-        sigma_min=preset.sigma_min,
-        rho=preset.rho,
+        schedule=schedule,
         known_start=preset.known_start,
         time_travel=s.time_travel,
         tile=tile,
@@ -127,13 +134,17 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         samples=s.samples,
     )
     stitch = _stitch(settings.stitch, A, resolved)
-    resolved = replace(resolved, stitch=stitch, levels=s.levels or _levels(source, resolved))
+    resolved = replace(
+        resolved, stitch=stitch, levels=s.levels or _levels(source, resolved, prior)
+    )
     _check(resolved, source)
     return resolved
 
 
-def _objective(source: Source, s: Settings) -> Objective:
+def _objective(source: Source, s: Settings, prior: Prior) -> Objective:
     """Take the task's; several samples, or several steps of denoising, ask for samples."""
+    if prior.super_resolution is not None:
+        return "perception"
     if s.samples > 1 or (source.task == "denoise" and (s.steps or 1) > 1):
         return "perception"
     return DEFAULT_OBJECTIVE[source.task]
@@ -173,7 +184,21 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
     return tile, overlap
 
 
-def _preset(source: Source, objective: Objective, s: Settings) -> Preset:
+def _preset(
+    source: Source, objective: Objective, s: Settings, prior: Prior
+) -> tuple[Preset, tuple[float, ...]]:
+    """Return the preset, and the noise levels of the walk, the last one above 0."""
+    if prior.super_resolution is not None:
+        return sr3_preset(prior.super_resolution, objective, s)
+    preset = _task_preset(source, objective, s)
+    if s.schedule is not None:
+        return preset, s.schedule
+    high = min(preset.sigma_max, prior.sigma_max)
+    low = min(preset.sigma_min, high)
+    return preset, tuple(karras(s.steps or preset.steps, high, low, preset.rho)[:-1])
+
+
+def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
     """Take the task's preset; a sampler of the other kind brings that kind's noise levels."""
     preset = PRESETS[source.task, objective]
     sigma_y = source.sigma_y
@@ -242,10 +267,12 @@ _HOLE = 24
 _FACTOR = 4
 
 
-def _levels(source: Source, r: Resolved) -> int:
+def _levels(source: Source, r: Resolved, prior: Prior) -> int:
     """Choose enough levels for the largest hole, the factor, or one tile's global sense."""
     wanted = 1.0
     if r.stitch in ("mask-shift", "independent") and not source.A.locality.tileable:
+        return 1
+    if prior.super_resolution is not None:
         return 1
     if source.task == "inpaint":
         wanted = source.hole_radius() * source.A.ratio / _HOLE
@@ -294,7 +321,7 @@ def _check(r: Resolved, source: Source) -> None:
             expected="ddnm+ or proximal",
             do="leave out --method",
         )
-    if r.method != "ddnm" and source.sigma_y == 0:
+    if r.method not in ("ddnm", "none") and source.sigma_y == 0:
         raise SettingsError(
             f"method {r.method} without measurement noise", expected="ddnm, or a noise level"
         )

@@ -20,6 +20,7 @@ from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.kept import Kept
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
 from sfumato.pipeline.problem import Source, by_windows, make_problem
+from sfumato.pipeline.refinement import Regression
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
@@ -219,6 +220,8 @@ class Run:
     def _denoiser(self) -> Denoiser:
         """Turn the image from step to step, or, where there is but one step, in it."""
         denoiser, r = self.prior.denoiser, self.r
+        if (model := self.prior.super_resolution) is not None:
+            return Regression(model) if r.objective == "distortion" else denoiser
         if r.objective != "distortion":
             return denoiser
         if r.steps > 1:
@@ -231,7 +234,15 @@ class Run:
         """Return level ``i``, coarsest first."""
         field = NoiseField(self.r.seed, sample=sample, level=i)
         return RestoredLevel(
-            self.source, self.ratios[i], self.r, field, self.bits, guide, self.given, self.place
+            self.source,
+            self.ratios[i],
+            self.r,
+            field,
+            self.bits,
+            guide,
+            self.given,
+            self.place,
+            conditional=self.prior.super_resolution is not None,
         )
 
     def _plan(self, i: int) -> TilePlan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -9,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sfumato.errors import SettingsError
 
 Objective = Literal["distortion", "perception"]
-Method = Literal["ddnm", "ddnm+", "proximal"]
-SamplerName = Literal["ddim", "ddpm", "dpm-solver++", "rounds"]
+Method = Literal["ddnm", "ddnm+", "proximal", "none"]
+SamplerName = Literal["ddim", "ddpm", "dpm-solver++", "rounds", "sr3"]
 StitchChoice = Literal["auto", "mask-shift", "joint", "independent", "whole"]
 
 
@@ -28,6 +30,8 @@ class Settings(BaseModel):
     sampler: SamplerName | None = None
     steps: int | None = Field(None, ge=1, le=10_000)
     eta: float | None = Field(None, ge=0, le=1)
+    #: Noise levels, decreasing, on data in [-1, 1]; ``steps`` and ``start_noise`` follow from it.
+    schedule: tuple[float, ...] | None = None
     #: Noise to begin with, on the [0, 1] scale, put on a start that is known.
     start_noise: float | None = Field(None, gt=0, le=50)
     #: Length of the jumps back, and how often each stretch is done.
@@ -40,6 +44,18 @@ class Settings(BaseModel):
     batch: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=1 << 63)
     samples: int = Field(1, ge=1, le=1000)
+
+    @field_validator("schedule")
+    @classmethod
+    def _check_schedule(cls, schedule: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        falling = schedule is None or (
+            len(schedule) > 0
+            and all(a > b for a, b in pairwise((*schedule, 0.0)))
+            and schedule[0] < math.inf
+        )
+        if not falling:
+            raise ValueError("noise levels that decrease, all above 0")
+        return schedule
 
     @field_validator("time_travel")
     @classmethod

@@ -6,10 +6,12 @@ from sfumato.samplers.ddpm import DDPM
 from sfumato.samplers.dpm_solver import DPMSolverPP2M
 from sfumato.samplers.loop import Jump, Position, advance, check_pair, go_on, sample, walk
 from sfumato.samplers.rounds import Rounds
+from sfumato.samplers.sr3 import SR3
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "SR3",
     "DPMSolverPP2M",
     "Jump",
     "Past",

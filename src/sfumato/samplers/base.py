@@ -17,11 +17,11 @@ class Past(NamedTuple):
 
 
 class Sampler(ABC):
-    """Every sampler here makes the step  ``x_s = x̂ + σ_s (sqrt(1 − η²) ε + η z)``.
+    """Every sampler here makes the step  ``x_s = x̂ + σ_s (sqrt(1 − η²) ε + η κ z)``.
 
     That is in the variance-exploding form. They differ in ``η``, in whether ``ε`` is the network's
     own or what the corrected estimate leaves of ``x_t``, in extrapolating ``x̂`` from past
-    estimates, and in putting back noise at all.
+    estimates, in ``κ``, which is 1 but for SR3's, and in putting back noise at all.
     """
 
     #: ``ε = (x_t − x̂_0) / σ_t`` with the corrected estimate (the posterior's mean) instead of the
@@ -36,6 +36,11 @@ class Sampler(ABC):
     @abstractmethod
     def eta(self, sigma: float, sigma_next: float) -> float:
         """Return the share of fresh noise in the step, 0 to 1."""
+
+    def excess(self, sigma: float, sigma_next: float) -> float:
+        """Return how many times the fresh noise is larger than nominal (1: it is nominal)."""
+        del sigma, sigma_next
+        return 1.0
 
     def estimate(
         self, x_0: Images, sigma: float, sigma_next: float, past: Sequence[Past]

@@ -52,8 +52,13 @@ def walk(
             if repeat:
                 moves.append(Jump(next(draws), sigmas[stop], sigmas[start]))
             for s, s_next in zip(sigmas[start:stop], sigmas[start + 1 : stop + 1], strict=True):
-                moves.append(Step(next(draws), s, s_next, sampler.eta(s, s_next)))
+                moves.append(_step(next(draws), sampler, s, s_next))
     return moves
+
+
+def _step(draw: int, sampler: Sampler, sigma: float, sigma_next: float) -> Step:
+    excess = sampler.excess(sigma, sigma_next) if sigma_next else 1.0
+    return Step(draw, sigma, sigma_next, sampler.eta(sigma, sigma_next), excess)
 
 
 def check_pair(sampler: Sampler, guidance: Guidance) -> None:
@@ -85,7 +90,8 @@ def advance(
     if not sampler.renoises or step.sigma_next == 0:
         return target, x_0
     eps = (x_t - (target if sampler.posterior else raw)) / step.sigma
-    noise = (1 - step.eta**2) ** 0.5 * eps + step.eta * z if step.eta else eps
+    fresh = step.eta * step.excess
+    noise = (1 - step.eta**2) ** 0.5 * eps + fresh * z if step.eta else eps
     return target + step.sigma_next * guidance.mix(noise, z, step), x_0
 
 

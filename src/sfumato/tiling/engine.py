@@ -98,7 +98,10 @@ class Engine:
         def count(n: int) -> None:
             done[0] += n
 
-        tiled = TiledDenoiser(r.network, plan, batch=r.micro_batch, counted=count)
+        condition = r.conditions([local])
+        tiled = TiledDenoiser(
+            r.network, plan, batch=r.micro_batch, counted=count, condition=condition
+        )
         walk = go_on(
             tiled,
             r.sampler,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.diffusion import Denoiser
+from sfumato.diffusion import Denoiser, denoise
 from sfumato.operators import Window
-from sfumato.tiling.plan import TilePlan, batches
+from sfumato.tiling.plan import Tile, TilePlan, batches
 
 
 def ramp(length: int, start: int, size: int, overlap: int) -> Tensor:
@@ -31,7 +31,8 @@ def ramp(length: int, start: int, size: int, overlap: int) -> Tensor:
 class TiledDenoiser:
     """Fuse the tiles' estimates of ``x_0`` with smooth weights:  ``Σ w_k D_k / Σ w_k``.
 
-    The tiles of a whole image are evaluated in batches. Since it is the estimates that are fused,
+    The tiles of a whole image are evaluated in batches; a ``condition`` of the whole image is cut
+    like it. Since it is the estimates that are fused,
     and not samples, and all tiles share one noise field, nothing blurs (MultiDiffusion, arXiv
     2302.08113). Guidance and sampler see one whole image, so any operator is exact.
     """
@@ -43,10 +44,12 @@ class TiledDenoiser:
         *,
         batch: int = 1,
         counted: Callable[[int], None] = lambda n: None,
+        condition: Images | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.plan = plan
         self.counted = counted
+        self.condition = condition
         self._batches = batches(plan.tiles, batch)
 
     def _weight(self, w: Window) -> Tensor:
@@ -59,14 +62,19 @@ class TiledDenoiser:
         """Estimate ``x_0`` of one whole image."""
         if len(self.plan.tiles) == 1:
             self.counted(1)
-            return self.denoiser(x_t, sigma)
+            return denoise(self.denoiser, x_t, sigma, self.condition)
         total = torch.zeros_like(x_t)
         weights = torch.zeros_like(x_t[:1, :1])
         for tiles in self._batches:
             self.counted(len(tiles))
-            estimates = self.denoiser(torch.cat([t.window.of(x_t) for t in tiles]), sigma)
+            c = None if self.condition is None else _cut(self.condition, tiles)
+            estimates = denoise(self.denoiser, _cut(x_t, tiles), sigma, c)
             for t, estimate in zip(tiles, estimates, strict=True):
                 w = self._weight(t.window).to(x_t)
                 t.window.of(total).add_(w * estimate)
                 t.window.of(weights).add_(w)
         return total.div_(weights)
+
+
+def _cut(x: Tensor, tiles: Sequence[Tile]) -> Tensor:
+    return torch.cat([t.window.of(x) for t in tiles])

@@ -25,12 +25,14 @@ class Local:
     ``measurement`` is None where an image is made from nothing. ``start`` is the image that the
     starting noise is put on (None: zeros). ``guide`` is that part of the next coarser level's
     result, with the ratio of the two scales. ``finish`` acts on the window restored.
+    ``condition`` is what the denoiser is given, if it wants something.
     """
 
     measurement: Measurement | None = None
     start: Images | None = None
     guide: tuple[CoarseImages, int] | None = None
     finish: Finish | None = None
+    condition: Images | None = None
 
 
 @runtime_checkable

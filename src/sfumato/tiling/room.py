@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.diffusion import Denoiser
+from sfumato.diffusion import Denoiser, denoise
 
 #: A GPU gets more tiles at once as long as less than this share of its memory is used.
 _PLENTY = 0.4
@@ -29,21 +30,30 @@ class InMicroBatches:
     """A denoiser that sees exactly ``size`` images at once; a last batch is filled up.
 
     Kernels of a GPU depend on the size of a batch, and bits on the kernel: with one size only, an
-    image has the same bits whatever it was batched with.
+    image has the same bits whatever it was batched with. ``condition`` holds an image for each.
     """
 
-    def __init__(self, denoiser: Denoiser, size: int) -> None:
+    def __init__(self, denoiser: Denoiser, size: int, condition: Images | None = None) -> None:
         self.denoiser = denoiser
         self.size = size
+        self.condition = condition
+
+    def given(self, condition: Images | None) -> InMicroBatches:
+        """Return the same with a condition, for batches of as many images."""
+        return InMicroBatches(self.denoiser, self.size, condition)
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
         estimates = []
-        for part in x_t.split(self.size):
-            short = self.size - len(part)
-            full = torch.cat([part, part[-1:].expand(short, -1, -1, -1)]) if short else part
-            estimates.append(self.denoiser(full, sigma)[: len(part)])
+        for k in range(0, len(x_t), self.size):
+            part = x_t[k : k + self.size]
+            c = None if self.condition is None else self._full(self.condition[k : k + self.size])
+            estimates.append(denoise(self.denoiser, self._full(part), sigma, c)[: len(part)])
         return torch.cat(estimates) if len(estimates) > 1 else estimates[0]
+
+    def _full(self, part: Tensor) -> Tensor:
+        short = self.size - len(part)
+        return torch.cat([part, part[-1:].expand(short, -1, -1, -1)]) if short else part
 
 
 @dataclass

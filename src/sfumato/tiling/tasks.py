@@ -76,7 +76,7 @@ class Restorer:
         return Room(self.device, self.batch)
 
     @cached_property
-    def network(self) -> Denoiser:
+    def network(self) -> InMicroBatches:
         """The denoiser, in batches of one size."""
         return InMicroBatches(self.denoiser, self.micro_batch)
 
@@ -127,7 +127,7 @@ class Restorer:
 
     def _at_once(self, tasks: Sequence[TileTask]) -> TileWork:
         walk = sample(
-            self.network,
+            self.network.given(self.conditions([t.local for t in tasks])),
             self.sampler,
             [self.guidance_of(t) for t in tasks],
             self.moves,
@@ -139,6 +139,11 @@ class Restorer:
             x = after
             yield len(tasks) * isinstance(move, Step)
         return [_finished(t, x[i : i + 1]) for i, t in enumerate(tasks)]
+
+    def conditions(self, of: Sequence[Local]) -> Images | None:
+        """Return the conditions of some windows as a batch; None where the denoiser wants none."""
+        given = [local.condition for local in of if local.condition is not None]
+        return torch.cat(given).to(self.device) if given else None
 
     def noise(self, of: LevelSource | TileTask, window: Window, draw: int) -> Tensor:
         """Return one draw of the noise of a window, with a batch axis."""

@@ -13,6 +13,8 @@ from sfumato.training.events import (
 from sfumato.training.loop import Schedule, stage_runs
 from sfumato.training.prior import train_prior
 from sfumato.training.settings import PriorSettings, load_recipe
+from sfumato.training.sr3 import train_sr3
+from sfumato.training.sr3_settings import SR3Settings
 from sfumato.training.validation import denoising_psnr, load_holdout
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Finished",
     "Photographs",
     "PriorSettings",
+    "SR3Settings",
     "Saved",
     "Schedule",
     "Skipped",
@@ -33,4 +36,5 @@ __all__ = [
     "load_recipe",
     "stage_runs",
     "train_prior",
+    "train_sr3",
 ]

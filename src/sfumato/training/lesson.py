@@ -29,7 +29,7 @@ class Lesson(ABC):
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """Return a new network on the CPU, as the settings have it start."""
+        """Return a denoiser on the CPU, its network as ``net``, as the settings have it start."""
 
     @abstractmethod
     def begin(self, step: int) -> int:

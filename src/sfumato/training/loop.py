@@ -65,7 +65,7 @@ def train(
     if state.is_file():
         run.restore(state)
     if schedule.compile_network:
-        run.model.compile(dynamic=False)
+        run.model.get_submodule("net").compile(dynamic=False)
     yield Started(
         step=run.step,
         n_steps=settings.steps,

@@ -1,10 +1,10 @@
-"""What the header of a prior's checkpoint says."""
+"""What the header of a prior's checkpoint says, and how headers are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -54,15 +54,20 @@ class PriorConfig(BaseModel):
         return self
 
 
-def parse_config(config: Mapping[str, object], path: Path) -> PriorConfig:
+Config = TypeVar("Config", bound=BaseModel)
+
+_KINDS = {"prior": "a prior", "sr3": "an SR3 model"}
+
+
+def parse_config(config: Mapping[str, object], path: Path, wanted: type[Config]) -> Config:
     """Check the ``config`` that was found in ``path``; ModelError says what is wrong with it."""
-    kind = config.get("kind")
-    if kind != "prior":
-        raise ModelError(f"{path} holds a model of kind {kind!r}", expected="a prior")
+    kind, expected = config.get("kind"), _KINDS[wanted.model_fields["kind"].default]
+    if kind != wanted.model_fields["kind"].default:
+        raise ModelError(f"{path} holds a model of kind {kind!r}", expected=expected)
     try:
-        return PriorConfig.model_validate(dict(config))
+        return wanted.model_validate(dict(config))
     except (ValidationError, SettingsError) as error:
-        raise ModelError(f"{path} describes an impossible prior: {_plain(error)}") from error
+        raise ModelError(f"{path} describes an impossible model: {_plain(error)}") from error
 
 
 def _plain(error: ValidationError | SettingsError) -> str:

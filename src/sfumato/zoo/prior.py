@@ -1,7 +1,8 @@
-"""Unconditional priors: denoisers of photographs, each in one checkpoint with a card beside it.
+"""Models: denoisers of photographs, each in one checkpoint with a card beside it.
 
-A prior is a safetensors file with the network's form in its header, and a card of the same name
-that says what it was trained on, how well it does, and where it fails. One comes with the package.
+A model is a safetensors file with the network's form in its header, and a card of the same name
+that says what it was trained on, how well it does, and where it fails. Unconditional priors serve
+every task; SR3 models make pictures larger by one factor. Some come with the package.
 """
 
 from __future__ import annotations
@@ -15,17 +16,25 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from sfumato.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Callable, Mapping
 
+    import torch
+    from torch import Tensor
+
+    from sfumato._typing import Images
     from sfumato.diffusion import Denoiser
     from sfumato.diffusion.precondition import EDMDenoiser
+    from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.config import PriorConfig
+    from sfumato.zoo.sr3 import SR3Config
 
 #: The name of the prior that comes with the package.
 EMBEDDED = "embedded"
+#: That of the SR3 model, 4x, that comes with it.
+SR3 = "sr3"
 
 _WEIGHTS = Path(__file__).parent / "weights"
-_NAMES = {EMBEDDED: _WEIGHTS / "prior.safetensors"}
+_NAMES = {EMBEDDED: _WEIGHTS / "prior.safetensors", SR3: _WEIGHTS / "sr3.safetensors"}
 
 AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
@@ -38,6 +47,9 @@ class Prior:
     any size, ``sigma`` one number or (batch,), at most ``sigma_max``. ``tile`` is the recommended
     side of a tile in pixels, ``stride`` what sides are padded to multiples of inside. ``digest``
     is the SHA-256 of the file ``source`` and names the weights.
+
+    An SR3 model has a ``super_resolution``, and its denoiser is ``Conditional``: it answers when
+    it is ``given`` the small picture, interpolated.
     """
 
     name: str
@@ -50,6 +62,25 @@ class Prior:
     n_parameters: int
     card: str
     source: Path
+    super_resolution: SuperResolution | None = None
+
+
+@dataclass(frozen=True)
+class SuperResolution:
+    """What an SR3 model is for, and how it is best used.
+
+    It undoes ``kernel`` downsampling by ``scale``. ``regression`` answers in one evaluation, if
+    the model was trained to. ``sigmas`` are the noise levels it is sampled with, and ``eta`` the
+    share of fresh noise (None: SR3's own sampler). ``relative`` says that it looks at what the
+    interpolated input lacks, so that a walk may begin there, from little noise.
+    """
+
+    scale: int
+    kernel: str
+    regression: Callable[[Images], Images] | None
+    sigmas: tuple[float, ...]
+    eta: float | None
+    relative: bool
 
 
 @dataclass(frozen=True)
@@ -105,23 +136,51 @@ def load_prior(
     ('embedded', 16)
     """
     from sfumato.diffusion.precondition import best_precision
+    from sfumato.io.checkpoints import load_checkpoint
 
     path = _find(name_or_path)
     where = as_device(device)
     resolved = best_precision(where) if precision == "auto" else precision
-    denoiser, config = load_denoiser(path, precision=resolved)
+    tensors, header = load_checkpoint(path)
+    denoiser: EDMDenoiser | SR3Denoiser
+    config: PriorConfig | SR3Config
+    if header.get("kind") == "sr3":
+        denoiser, config = _sr3_of(tensors, header, path, resolved)
+        stride = denoiser.stride
+    else:
+        denoiser, config = _denoiser_of(tensors, header, path, resolved)
+        stride = config.network.stride
     denoiser = denoiser.to(where).eval().requires_grad_(False)
     return Prior(
         name=path.stem if isinstance(name_or_path, Path) else str(name_or_path),
         denoiser=denoiser,
         digest=_sha256(path),
         tile=config.tile,
-        stride=config.network.stride,
+        stride=stride,
         sigma_max=config.sigma_max,
         precision=denoiser.precision,
         n_parameters=sum(p.numel() for p in denoiser.parameters()),
-        card=_card_of(path) or _card_from(config, path),
+        card=_card_of(path) or _card_from(config.training, path),
         source=path,
+        super_resolution=_super_resolution(denoiser, config),
+    )
+
+
+def _super_resolution(
+    denoiser: EDMDenoiser | SR3Denoiser, config: PriorConfig | SR3Config
+) -> SuperResolution | None:
+    from sfumato.diffusion.sr3 import SR3Denoiser
+    from sfumato.zoo.sr3 import SR3Config, default_sigmas
+
+    if not isinstance(config, SR3Config) or not isinstance(denoiser, SR3Denoiser):
+        return None
+    return SuperResolution(
+        scale=config.scale,
+        kernel=config.kernel,
+        regression=denoiser.regression if config.regression else None,
+        sigmas=config.sigmas or default_sigmas(config.prediction),
+        eta=config.eta,
+        relative=config.prediction == "edm",
     )
 
 
@@ -132,26 +191,55 @@ def load_denoiser(
 
     Raises ModelError as ``load_prior`` does.
     """
+    from sfumato.io.checkpoints import load_checkpoint
+
+    path = _find(name_or_path)
+    return _denoiser_of(*load_checkpoint(path), path, precision)
+
+
+def load_sr3(
+    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32"
+) -> tuple[SR3Denoiser, SR3Config]:
+    """Load the network of an SR3 model on the CPU, ready to be trained on, and its header.
+
+    Raises ModelError as ``load_prior`` does.
+    """
+    from sfumato.io.checkpoints import load_checkpoint
+
+    path = _find(name_or_path)
+    return _sr3_of(*load_checkpoint(path), path, precision)
+
+
+def _sr3_of(
+    tensors: dict[str, Tensor],
+    header: Mapping[str, object],
+    path: Path,
+    precision: Literal["fp32", "bf16"],
+) -> tuple[SR3Denoiser, SR3Config]:
+    from sfumato.zoo.config import parse_config
+    from sfumato.zoo.sr3 import SR3Config, build_sr3
+
+    config = parse_config(header, path, SR3Config)
+    return build_sr3(config, tensors, path, precision), config
+
+
+def _denoiser_of(
+    tensors: dict[str, Tensor],
+    header: Mapping[str, object],
+    path: Path,
+    precision: Literal["fp32", "bf16"],
+) -> tuple[EDMDenoiser, PriorConfig]:
     import torch
 
     from sfumato.diffusion.precondition import EDMDenoiser
-    from sfumato.io.checkpoints import load_checkpoint, load_state
+    from sfumato.io.checkpoints import check_size, load_state
     from sfumato.nn import UNet
-    from sfumato.zoo.config import parse_config
+    from sfumato.zoo.config import PriorConfig, parse_config
 
-    path = _find(name_or_path)
-    tensors, header = load_checkpoint(path)
-    config = parse_config(header, path)
+    config = parse_config(header, path, PriorConfig)
     with torch.device("meta"):
         denoiser = EDMDenoiser(UNet(config.network), config.sigma_data, precision)
-    described = sum(t.numel() for t in denoiser.state_dict().values())
-    held = sum(t.numel() for t in tensors.values())
-    if described != held:
-        # A header may describe a network that no memory holds: nothing is allocated for it.
-        raise ModelError(
-            f"{path} describes a network of {described} numbers and holds {held}",
-            do="the file is damaged or was written by another program: fetch it again",
-        )
+    check_size(denoiser, tensors, path)
     denoiser = denoiser.to_empty(device="cpu")
     load_state(denoiser, tensors)
     return denoiser, config
@@ -195,9 +283,9 @@ def _card_of(path: Path) -> str:
     return beside.read_text(encoding="utf-8") if beside.is_file() else ""
 
 
-def _card_from(config: PriorConfig, path: Path) -> str:
+def _card_from(training: Mapping[str, object], path: Path) -> str:
     """Make a card for a checkpoint without one, from its record of training."""
-    record = json.dumps(config.training, indent=2) if config.training else "no record of training"
+    record = json.dumps(training, indent=2) if training else "no record of training"
     return f"# {path.stem}\n\nA checkpoint without a card. From its header:\n\n    {record}\n"
 
 

@@ -1,0 +1,94 @@
+"""What a restoration by an SR3 model has of its own: its task, schedule and regression."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from sfumato._typing import Images
+from sfumato.diffusion import Denoiser
+from sfumato.errors import SettingsError, ShapeError
+from sfumato.operators import AveragePool, Bicubic, links
+from sfumato.pipeline.presets import Preset
+from sfumato.pipeline.problem import Source
+from sfumato.pipeline.settings import Objective, SamplerName, Settings
+from sfumato.zoo import SuperResolution
+
+
+def check_fits(name: str, model: SuperResolution, source: Source) -> None:
+    """Refuse a problem that an SR3 model was not trained for."""
+    parts = [A for A in links(source.A) if not (isinstance(A, AveragePool) and A.factor == 1)]
+    fits = (
+        len(parts) == 1
+        and isinstance(parts[0], Bicubic | AveragePool)
+        and source.A.ratio == model.scale
+    )
+    if not fits:
+        raise SettingsError(
+            f"{source.A} with {name}, an SR3 model",
+            expected=f"super-resolution by {model.scale}",
+            do=f"use upscale -s {model.scale}, or another model",
+        )
+
+
+def sr3_preset(
+    model: SuperResolution, objective: Objective, s: Settings
+) -> tuple[Preset, tuple[float, ...]]:
+    """Return how an SR3 model is used: one regression, or a walk through its own schedule.
+
+    A schedule for another number of steps than the model's own runs through the same noise levels.
+    """
+    if objective == "distortion":
+        if model.regression is None:
+            raise SettingsError(
+                "objective distortion with an SR3 model that knows no regression",
+                expected="perception",
+            )
+        if s.sampler not in (None, "rounds") or (s.steps or 1) > 1:
+            raise SettingsError(
+                f"{s.steps or 1} steps of {s.sampler or 'rounds'} for a regression",
+                expected="one evaluation",
+                do="use --objective perception for samples",
+            )
+        return Preset("rounds", 1, 1.0, 1.0), (1.0,)
+    if s.sampler == "rounds":
+        raise SettingsError("sampler rounds with an SR3 model", expected="sr3, ddim, ddpm, ...")
+    schedule = s.schedule or resampled(model.sigmas, s.steps or len(model.sigmas))
+    eta = {} if model.eta is None else {"eta": model.eta}
+    sampler: SamplerName = "sr3" if model.eta is None else "ddim"
+    first, last = schedule[0], schedule[-1]
+    known = model.relative
+    return Preset(sampler, len(schedule), first, last, known_start=known, **eta), schedule
+
+
+def resampled(sigmas: tuple[float, ...], n: int) -> tuple[float, ...]:
+    """Return ``n`` noise levels through the same range, dense where ``sigmas`` are.
+
+    >>> [round(s, 3) for s in resampled((1.0, 0.1, 0.01), 5)]
+    [1.0, 0.316, 0.1, 0.032, 0.01]
+    """
+    if n == len(sigmas):
+        return sigmas
+    places = np.linspace(0, len(sigmas) - 1, n) if n > 1 else np.zeros(1)
+    logs = np.interp(places, np.arange(len(sigmas)), np.log(sigmas))
+    return tuple(math.exp(v) for v in logs)
+
+
+@final
+class Regression:
+    """The model's answer without an image, as a denoiser that looks at its condition only."""
+
+    def __init__(self, model: SuperResolution) -> None:
+        self.model = model
+
+    def given(self, condition: Images) -> Denoiser:
+        """Return the denoiser of images with this condition."""
+        regression = self.model.regression
+        assert regression is not None, "the settings were checked"
+        return lambda x_t, sigma: regression(condition)
+
+    def __call__(self, x_t: Images, sigma: float) -> Images:
+        """Refuse: there is nothing to look at."""
+        raise ShapeError("a regression without a condition", expected="the small picture")

@@ -1,0 +1,192 @@
+"""Train SR3: super-resolution by iterative refinement, and its regression baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+from typing_extensions import override
+
+from sfumato.diffusion.precondition import EDMDenoiser
+from sfumato.diffusion.sr3 import SR3Denoiser
+from sfumato.errors import ModelError, SettingsError
+from sfumato.io.checkpoints import save_checkpoint
+from sfumato.metrics import psnr
+from sfumato.nn import UNet
+from sfumato.training._draws import Draws
+from sfumato.training.data import load_photographs
+from sfumato.training.events import Event
+from sfumato.training.lesson import Lesson
+from sfumato.training.loop import Schedule, train
+from sfumato.training.run import in_bfloat16
+from sfumato.training.sr3_loss import make_condition, sr3_loss
+from sfumato.training.sr3_settings import SR3Settings
+from sfumato.training.validation import load_holdout
+from sfumato.zoo.prior import load_denoiser, load_sr3
+from sfumato.zoo.sr3 import SR3Config, UNetForm
+
+#: The model that a run ends with, in its folder.
+RESULT = "sr3.safetensors"
+
+#: Noise levels that the validation looks at.
+_LEVELS = (0.03, 0.1, 0.3)
+
+
+def train_sr3(
+    settings: SR3Settings,
+    data: str | Path,
+    out: str | Path,
+    *,
+    holdout: str | Path | None = None,
+    schedule: Schedule | None = None,
+) -> Iterator[Event]:
+    """Train on the photographs in ``data``, resuming what ``out`` holds; yield events.
+
+    As ``train_prior``, but for the model: ``out/sr3.safetensors``, which ``load_prior`` takes.
+
+    >>> for event in train_sr3(SR3Settings(), "photos", "runs/sr3"):  # doctest: +SKIP
+    ...     print(event)
+    """
+
+    def lesson(device: str) -> SR3Lesson:
+        return SR3Lesson(settings, Path(data), holdout and Path(holdout), device)
+
+    return train(settings, lesson, Path(out), RESULT, schedule or Schedule())
+
+
+@final
+class SR3Lesson(Lesson):
+    """To tell what photographs lack that were made small and large again."""
+
+    kind = "sr3"
+
+    def __init__(
+        self, settings: SR3Settings, data: Path, holdout: Path | str | None, device: str
+    ) -> None:
+        side = max(settings.crop_cycle)
+        photographs = load_photographs(data, min_side=side, halvings=settings.halvings)
+        self._settings = settings
+        self._device = torch.device(device)
+        self._photographs = photographs.to(self._device)
+        self._pictures = _cropped(Path(holdout), settings.scale) if holdout else []
+        self.n_photographs, self.n_holdout = photographs.n_photographs, len(self._pictures)
+        self.skipped, self.digest = photographs.skipped, photographs.digest
+
+    @override
+    def model(self) -> SR3Denoiser:
+        s = self._settings
+        if s.init is not None:
+            return _from_checkpoint(s, s.init)
+        return _denoiser(s, s.network.seeded(6, s.seed))
+
+    @override
+    def begin(self, step: int) -> int:
+        return self._settings.crop(step)[1]
+
+    @override
+    def loss(self, model: nn.Module, step: int, first: int, count: int) -> Tensor:
+        assert isinstance(model, SR3Denoiser), "it is the one that model() made"
+        draws = Draws(self._settings.seed, step, first, count, self._device)
+        x_0 = self._photographs.crops(draws, self._settings.crop(step)[0])
+        return sr3_loss(model, self._settings, x_0, draws)
+
+    @override
+    def figures(self, average: nn.Module) -> dict[str, float]:
+        assert isinstance(average, SR3Denoiser), "it is a copy of the one that model() made"
+        total: dict[str, float] = {}
+        g = torch.Generator().manual_seed(1)
+        for picture in self._pictures:
+            x_0 = picture[None].to(self._device)
+            c = make_condition(self._settings, x_0)
+            eps = torch.randn(picture.shape, generator=g)[None].to(self._device)
+            with torch.no_grad():
+                answers = {"dB of the interpolated input": c}
+                if self._settings.regression_share:
+                    answers["dB of the regression"] = average.regression(c)
+                for sigma in _LEVELS if self._settings.regression_share < 1 else ():
+                    answers[f"dB at noise {sigma:g}"] = average(x_0 + sigma * eps, sigma, c)
+            for name, answer in answers.items():
+                u, v = ((x.clamp(-1, 1) + 1) / 2 for x in (answer, x_0))
+                total[name] = total.get(name, 0.0) + float(psnr(u[0], v[0]))
+        return {name: value / len(self._pictures) for name, value in total.items()}
+
+    @override
+    def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
+        s = self._settings
+        config = SR3Config(
+            network=s.network,
+            prediction=s.prediction,
+            sigma_data=s.sigma_data,
+            scale=s.scale,
+            kernel=s.kernel,
+            regression=s.regression_share > 0,
+            training=record,
+        )
+        save_checkpoint(path, in_bfloat16(average), config.model_dump(mode="json"))
+
+
+def _cropped(folder: Path, scale: int) -> list[Tensor]:
+    """Return the centres of held-out pictures, their sides cropped to multiples of ``scale``."""
+    cut = []
+    for picture in load_holdout(folder):
+        h, w = (n - n % scale for n in picture.shape[1:])
+        if min(h, w):
+            cut.append(picture[:, :h, :w].contiguous())
+    return cut
+
+
+def _denoiser(settings: SR3Settings, net: nn.Module) -> SR3Denoiser:
+    return SR3Denoiser(
+        net,
+        settings.prediction,
+        stride=settings.network.stride(),
+        sigma_data=settings.sigma_data,
+        precision=settings.precision,
+    )
+
+
+def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
+    """Return the network to start from: that of an SR3 model, or of a prior of the same form."""
+    try:
+        prior, config = load_denoiser(init, precision=settings.precision)
+    except ModelError:
+        model, found = load_sr3(init, precision=settings.precision)
+        ours = (settings.network, settings.prediction, settings.sigma_data)
+        if (found.network, found.prediction, found.sigma_data) != ours:
+            raise SettingsError(
+                f"{init} has {found.network}, {found.prediction}, {found.sigma_data}",
+                expected=f"{ours[0]}, {ours[1]}, {ours[2]}",
+            ) from None
+        return model
+    form = settings.network
+    theirs = UNetForm(
+        channels=config.channels,
+        blocks=config.blocks,
+        unshuffle=config.unshuffle,
+        embedding=config.embedding,
+    )
+    if form != theirs or settings.prediction != "edm":
+        raise SettingsError(
+            f"{init} is a prior with the network {theirs}", expected=f"{form}, and prediction edm"
+        )
+    return _denoiser(settings, _with_condition(prior, settings.sigma_data))
+
+
+def _with_condition(prior: EDMDenoiser, sigma_data: float) -> UNet:
+    """Return a prior's network with a condition beside the image.
+
+    At little noise the prior sees ``x_t / s' = c / s' + (x_t − c) / s'``, of which the new
+    network sees ``(x_t − c) / s`` and ``c / s'``, ``s'`` the prior's and ``s`` the new data's
+    standard deviation. So its first layer is the prior's, once scaled by ``s / s'``, once not.
+    """
+    form = prior.net.config
+    net = UNet(type(form)(form.channels, form.blocks, form.unshuffle, form.embedding, 6))
+    tensors = dict(prior.net.state_dict())
+    head = tensors["head.weight"]
+    tensors["head.weight"] = torch.cat([head * (sigma_data / prior.sigma_data), head], dim=1)
+    net.load_state_dict(tensors)
+    return net

@@ -1,0 +1,81 @@
+"""Settings of the training of SR3 and of its regression baseline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+from pydantic import Field, StrictInt, field_validator
+
+from sfumato.errors import SettingsError
+from sfumato.training.settings import Count, Positive, RunSettings, Share, ascending
+from sfumato.zoo.sr3 import Network, UNetForm
+
+
+@final
+class SR3Settings(RunSettings):
+    """Everything that decides the weights of an SR3 model, but for photographs and machine.
+
+    Task: undo ``kernel`` downsampling by ``scale`` ("bicubic" is antialiased; "average_pool").
+
+    Network: ``network`` is one of the forms of ``sfumato.zoo.sr3``; ``prediction`` says what it
+    is asked for, ``sigma_data`` the standard deviation of what the interpolated input lacks.
+
+    Noise: ``noise`` "gamma" is the paper's: ``γ ~ Σ_t 1/T U(γ_{t−1}, γ_t)`` for each example, of
+    ``n_times`` times and β linear in ``betas_range``; "log-normal" draws ``ln σ`` with
+    ``log_sigma_mean`` and ``log_sigma_std``. ``loss`` is "l1" (the paper's choice) or "l2" in the
+    network's own units; ``min_snr`` bounds the weight at low noise (arXiv 2303.09556); ``dream``
+    is the power of DREAM's rectification, 0 for none (arXiv 2312.00210).
+
+    Regression: a share ``regression_share`` of the examples has no image beside the condition,
+    and squared error: 1 is the paper's regression baseline, anything between trains both in one.
+
+    Input: rounded to 8 bits; a share ``blur_share`` is blurred by a Gaussian with a standard
+    deviation within ``blur_sigma`` low-resolution pixels, for cascades (CDM, arXiv 2106.15282).
+
+    Raises SettingsError where made by ``of``, and pydantic's ValidationError otherwise.
+    """
+
+    scale: Annotated[StrictInt, Field(ge=2, le=64)] = 4
+    kernel: Literal["bicubic", "average_pool"] = "bicubic"
+    network: Network = Field(default_factory=UNetForm)
+    prediction: Literal["eps", "v", "x_0", "edm"] = "edm"
+    sigma_data: Positive = 0.1
+
+    noise: Literal["gamma", "log-normal"] = "log-normal"
+    n_times: Count = 2000
+    betas_range: tuple[Positive, Positive] = (1e-6, 1e-2)
+    log_sigma_mean: Annotated[float, Field(allow_inf_nan=False)] = -2.0
+    log_sigma_std: Positive = 1.4
+    loss: Literal["l1", "l2"] = "l2"
+    min_snr: Positive | None = None
+    dream: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+    regression_share: Share = 0.0
+    blur_share: Share = 0.0
+    blur_sigma: tuple[Positive, Positive] = (0.4, 1.0)
+
+    @field_validator("betas_range", "blur_sigma")
+    @classmethod
+    def _pair(cls, value: tuple[float, float]) -> tuple[float, float]:
+        return ascending(value)
+
+    @field_validator("betas_range")
+    @classmethod
+    def _below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[1] >= 1:
+            raise ValueError(f"a variance of {value[1]}; each is below 1")
+        return value
+
+    def check(self) -> None:
+        """Raise SettingsError where crops do not fit the scale, or there is no such network."""
+        odd = [side for side in self.crop_cycle if side % self.scale]
+        if odd:
+            raise SettingsError(
+                f"crops of {odd[0]} pixels", expected=f"multiples of the scale, {self.scale}"
+            )
+        self.network.check(inputs=6)
+
+    @property
+    def degradation(self) -> str:
+        """How the input is made of a photograph, as a degradation word."""
+        return f"{self.kernel}:{self.scale}"

@@ -1,0 +1,108 @@
+"""SR3 models: checkpoints of super-resolution by iterative refinement, as denoisers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt
+from torch import Tensor, nn
+
+from sfumato.diffusion.precondition import Precision
+from sfumato.diffusion.schedule import karras, linear_alpha_bar, linear_sigmas
+from sfumato.diffusion.sr3 import SR3Denoiser
+from sfumato.io.checkpoints import check_size, load_state
+from sfumato.nn import UNet, UNetConfig, seeded_unet
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class UNetForm(BaseModel):
+    """The residual U-Net behind pixel-unshuffle, with the condition beside the image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Literal["unet"] = "unet"
+    channels: tuple[StrictInt, ...] = (32, 64, 128, 192)
+    blocks: StrictInt = 2
+    unshuffle: StrictInt = 2
+    embedding: StrictInt = 256
+
+    def config(self, inputs: int) -> UNetConfig:
+        """Return the network's form; SettingsError where there is none such."""
+        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding, inputs)
+
+    def check(self, inputs: int) -> None:
+        """Raise SettingsError where there is no such network."""
+        self.config(inputs)
+
+    def stride(self) -> int:
+        """Return the number that sides are padded to multiples of."""
+        return self.config(6).stride
+
+    def build(self, inputs: int) -> nn.Module:
+        """Return a network, for weights to be loaded into."""
+        return UNet(self.config(inputs))
+
+    def seeded(self, inputs: int, seed: int) -> nn.Module:
+        """Return a network to be trained, whose weights are a function of ``seed``."""
+        return seeded_unet(self.config(inputs), seed)
+
+
+#: The networks that an SR3 model may have.
+Network: TypeAlias = UNetForm
+
+
+class SR3Config(BaseModel):
+    """What the header of an SR3 model's checkpoint says.
+
+    ``scale`` and ``kernel`` name the task; ``regression`` whether the network also answers
+    without an image. ``sigmas`` are the decreasing noise levels of the schedule found for it (all
+    but the last, which is 0), ``eta`` the share of fresh noise that goes with them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["sr3"] = "sr3"
+    network: Network
+    prediction: Literal["eps", "v", "x_0", "edm"]
+    sigma_data: _Positive
+    scale: Annotated[StrictInt, Field(ge=1, le=64)]
+    kernel: Literal["bicubic", "average_pool"] = "bicubic"
+    regression: bool = False
+    sigma_max: _Positive = 80.0
+    tile: Annotated[StrictInt, Field(ge=1, le=1 << 16)] = 512
+    sigmas: tuple[_Positive, ...] | None = None
+    eta: Annotated[float, Field(ge=0, le=1)] | None = None
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def default_sigmas(prediction: str) -> tuple[float, ...]:
+    """Return noise levels for a model that no schedule was searched for.
+
+    A model of what the input lacks begins with little noise; others with the paper's: 100 steps
+    of a linear ramp that ends at the γ that training ended at.
+    """
+    if prediction == "edm":
+        return tuple(karras(16, 1.0, 0.01)[:-1])
+    gamma_T = float(linear_alpha_bar(2000, 1e-6, 1e-2)[-1])
+    return tuple(linear_sigmas(100, gamma_T)[:-1])
+
+
+def build_sr3(
+    config: SR3Config, tensors: dict[str, Tensor], path: Path, precision: Precision
+) -> SR3Denoiser:
+    """Return the denoiser that a checkpoint describes, on the CPU."""
+    with torch.device("meta"):
+        denoiser = SR3Denoiser(
+            config.network.build(6),
+            config.prediction,
+            stride=config.network.stride(),
+            sigma_data=config.sigma_data,
+            precision=precision,
+        )
+    check_size(denoiser, tensors, path)
+    denoiser = denoiser.to_empty(device="cpu")
+    load_state(denoiser, tensors)
+    return denoiser

@@ -1,0 +1,150 @@
+"""Restoring with an SR3 model: its task, its condition, its regression, and exact consistency."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import sfumato
+from sfumato.diffusion import upsampled
+from sfumato.diffusion.sr3 import SR3Denoiser
+from sfumato.errors import SettingsError
+from sfumato.nn import UNetConfig, seeded_unet
+from sfumato.pipeline import Settings
+from sfumato.pipeline.refinement import resampled
+from sfumato.zoo import Prior, SuperResolution
+
+SCALE = 4
+
+
+def a_model(regression=True, **changes):
+    net = seeded_unet(UNetConfig((4, 8), 1, 2, 8, inputs=6), 0)
+    g = torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(net.tail[-1].weight, std=0.5, generator=g)
+    D = SR3Denoiser(net, "edm", stride=4, sigma_data=0.1).eval().requires_grad_(False)
+    task = SuperResolution(
+        scale=SCALE,
+        kernel="bicubic",
+        regression=D.regression if regression else None,
+        sigmas=(1.0, 0.3, 0.1),
+        eta=None,
+        relative=True,
+    )
+    task = replace(task, **changes)
+    return Prior("a", D, "0", 64, 4, 80.0, "fp32", 1, "", None, super_resolution=task)
+
+
+def picture(h=12, w=17):
+    g = torch.Generator().manual_seed(0)
+    return (torch.rand(3, h, w, generator=g) * 0.6 + 0.2).mul(255).round() / 255
+
+
+def restored(prior, degradation="bicubic:4", y=None, **settings):
+    y = picture() if y is None else y
+    return sfumato.restore(y, degradation, prior=prior, settings=Settings(**settings))
+
+
+def test_its_own_schedule_and_sampler_are_taken():
+    report = restored(a_model()).report
+    assert report.settings["sampler"] == "sr3"
+    assert tuple(report.settings["schedule"]) == (1.0, 0.3, 0.1)
+    assert report.evaluations_per_tile == 3
+    other = restored(a_model(eta=0.5), steps=5).report
+    assert (other.settings["sampler"], other.settings["eta"]) == ("ddim", 0.5)
+    assert len(other.settings["schedule"]) == 5
+    given = restored(a_model(), schedule=(0.5, 0.2)).report
+    assert tuple(given.settings["schedule"]) == (0.5, 0.2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 50])
+def test_schedules_of_other_lengths_run_through_the_same_levels(n):
+    sigmas = resampled((1.0, 0.3, 0.1), n)
+    assert len(sigmas) == n
+    assert sigmas[0] == pytest.approx(1.0)
+    assert list(sigmas) == sorted(set(sigmas), reverse=True)
+    assert n == 1 or sigmas[-1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "average_pool"])
+@pytest.mark.parametrize("stitch", ["whole", "joint", "mask-shift"])
+def test_the_result_downsamples_to_the_input(kernel, stitch):
+    # What the kernel made of an image in the gamut.
+    x = torch.rand(3, 80, 108, generator=torch.Generator().manual_seed(2)) * 0.6 + 0.2
+    y = sfumato.parse(f"{kernel}:4").operator((3, 80, 108))(x[None])[0]
+    y = (255 * y).round() / 255
+    tiles = {} if stitch == "whole" else {"tile": 64, "overlap": 40}
+    result = restored(a_model(), f"{kernel}:4", y, stitch=stitch, **tiles)
+    assert result.report.consistency_rmse_255 < 0.5
+    free = restored(a_model(), f"{kernel}:4", y, stitch=stitch, method="none", **tiles)
+    assert free.report.consistency_rmse_255 > 1
+
+
+def test_the_regression_is_one_evaluation():
+    y, model = picture(), a_model()
+    result = restored(model, y=y, objective="distortion", method="none")
+    expected = model.super_resolution.regression(upsampled(2 * y[None] - 1, SCALE))
+    expected = (255 * (expected.clamp(-1, 1) + 1) / 2).round() / 255
+    torch.testing.assert_close(result.image, expected[0], atol=1e-6, rtol=0)
+    assert result.report.evaluations_per_tile == 1
+    assert restored(model, y=y, objective="distortion").report.consistency_rmse_255 < 0.5
+
+
+@pytest.mark.parametrize("stitch", ["joint", "mask-shift"])
+def test_tiles_see_the_condition_of_the_whole_image(stitch):
+    """With a denoiser that says its condition, tiles make the interpolated picture."""
+
+    class Echo:
+        def given(self, condition):
+            return lambda x, sigma: condition
+
+        def __call__(self, x, sigma):
+            raise AssertionError
+
+    y = picture(30, 41)
+    model = replace(a_model(), denoiser=Echo())
+    x = restored(model, y=y, stitch=stitch, method="none", tile=64, overlap=40).image
+    expected = (upsampled(2 * y[None] - 1, SCALE) + 1) / 2
+    assert float((x - expected[0]).abs().max()) < 0.51 / 255
+
+
+def test_a_grey_picture_stays_grey():
+    x = restored(a_model(), y=picture().mean(0, keepdim=True)).image
+    assert tuple(x.shape) == (1, 48, 68)
+
+
+@pytest.mark.parametrize(
+    "degradation",
+    ["bicubic:2", "average_pool:8", "identity", "grayscale", "bicubic:4 | grayscale"],
+)
+def test_other_tasks_are_refused(degradation):
+    y = picture() if "grayscale" not in degradation else picture()[:1]
+    with pytest.raises(SettingsError, match="expected super-resolution by 4; use upscale -s 4"):
+        restored(a_model(), degradation, y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "distortion", "steps": 4}, "expected one evaluation"),
+        ({"sampler": "rounds"}, "sampler rounds with an SR3 model"),
+        ({"schedule": (0.1, 0.2)}, "decrease"),
+        ({"schedule": ()}, "decrease"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        restored(a_model(), **settings)
+
+
+def test_a_model_without_a_regression_says_so():
+    with pytest.raises(SettingsError, match="knows no regression"):
+        restored(a_model(regression=False), objective="distortion")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_bits_do_not_depend_on_the_batch(batch):
+    y = picture(30, 41)
+    tiles = {"y": y, "tile": 48, "overlap": 16, "stitch": "joint"}
+    assert torch.equal(
+        restored(a_model(), batch=batch, **tiles).image, restored(a_model(), **tiles).image
+    )

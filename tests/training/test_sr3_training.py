@@ -1,0 +1,242 @@
+"""Training SR3: the draws and losses are the papers', and an interrupted run has the same bits."""
+
+import itertools
+
+import pytest
+import torch
+
+from sfumato.diffusion import linear_alpha_bar
+from sfumato.diffusion.sr3 import SR3Denoiser, upsampled
+from sfumato.errors import SettingsError
+from sfumato.io import load_checkpoint
+from sfumato.operators import parse
+from sfumato.training import (
+    Finished,
+    PriorSettings,
+    Schedule,
+    SR3Settings,
+    Stopped,
+    Validated,
+    train_prior,
+    train_sr3,
+)
+from sfumato.training._draws import Draws
+from sfumato.training.sr3_loss import draw_gamma, draw_sigma, make_condition, sr3_loss
+from sfumato.zoo import load_prior
+from sfumato.zoo.prior import load_denoiser, load_sr3
+
+FORM = {"channels": (4, 8), "blocks": 1, "embedding": 8}
+TINY = SR3Settings(
+    network=FORM,
+    steps=9,
+    warmup_steps=3,
+    crop_cycle=(16, 8),
+    batch_pixels=512,
+    halvings=1,
+    learning_rate=0.01,
+    seed=5,
+    regression_share=0.3,
+    blur_share=0.5,
+)
+
+
+def variant(**changes):
+    return SR3Settings.of(TINY.model_dump() | changes)
+
+
+def weights(path):
+    return load_checkpoint(path)[0]
+
+
+def crops(n=64, side=16):
+    g = torch.Generator().manual_seed(0)
+    return torch.rand(n, 3, side, side, generator=g) * 1.6 - 0.8
+
+
+def test_gamma_is_piecewise_uniform():
+    """P(γ ≤ γ_t) = 1 − t/T exactly at the times, and linear in between."""
+    n_times, betas = 20, (1e-3, 0.3)
+    gamma = draw_gamma(n_times, betas, Draws(0, 0, 0, 100_000))
+    grid = torch.cat([torch.ones(1, dtype=torch.float64), linear_alpha_bar(n_times, *betas)])
+    for t in range(n_times):
+        inside = (gamma <= grid[t]) & (gamma > grid[t + 1])
+        assert float(inside.double().mean()) == pytest.approx(1 / n_times, abs=0.004)
+        place = (gamma[inside] - grid[t + 1]) / (grid[t] - grid[t + 1])
+        assert float(place.mean()) == pytest.approx(0.5, abs=0.02)
+        assert float(place.var()) == pytest.approx(1 / 12, abs=0.008)
+
+
+def test_each_example_has_its_own_noise_level():
+    sigma = draw_sigma(variant(noise="gamma"), Draws(0, 0, 0, 64))
+    assert len(set(sigma.tolist())) == 64
+
+
+def test_the_condition_is_the_small_picture_made_large():
+    x_0 = crops()
+    y = parse("bicubic:4").operator((3, 16, 16))(x_0)
+    y = ((y.clamp(-1, 1) + 1) / 2 * 255).round() / 255 * 2 - 1
+    torch.testing.assert_close(make_condition(TINY, x_0), upsampled(y, 4))
+
+
+def test_a_share_of_the_conditions_is_blurred():
+    x_0, draws = crops(400), Draws(0, 0, 0, 400)
+    plain = make_condition(TINY, x_0)
+    difference = (make_condition(TINY, x_0, draws) - plain).abs().amax((1, 2, 3))
+    assert float((difference > 1e-3).double().mean()) == pytest.approx(0.5, abs=0.1)
+    flat = torch.full((4, 3, 16, 16), 0.3)
+    torch.testing.assert_close(
+        make_condition(TINY, flat, Draws(0, 0, 0, 4)), make_condition(TINY, flat)
+    )
+
+
+class Zero(torch.nn.Module):
+    def forward(self, x, level):
+        return 0 * x[:, :3]
+
+
+def test_the_loss_of_the_noise_is_the_papers():
+    """With f = 0 it is ``E |ε|^p``: 1 for p = 2 and ``√(2/π)`` for p = 1."""
+    plain = {"regression_share": 0.0, "prediction": "eps", "noise": "gamma"}
+    for loss, expected in (("l2", 1.0), ("l1", (2 / torch.pi) ** 0.5)):
+        D = SR3Denoiser(Zero(), "eps", stride=1)
+        got = sr3_loss(D, variant(loss=loss, **plain), crops(), Draws(0, 0, 0, 64))
+        assert float(got) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_regression_is_mean_square_error_without_an_image():
+    x_0 = crops()
+    D = SR3Denoiser(Zero(), "x_0", stride=1)
+    settings = variant(regression_share=1.0, prediction="x_0", blur_share=0.0, loss="l1")
+    expected = (x_0 - make_condition(settings, x_0)).square().mean()
+    got = sr3_loss(D, settings, x_0, Draws(0, 0, 0, 64))
+    assert float(got) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x_0", "edm"])
+def test_min_snr_weighs_the_error_of_the_image(prediction):
+    """``w (F − target)² = min(1/σ², k) (D − x_0)²``, whatever the network is asked for."""
+    x_0, draws = crops(), Draws(3, 0, 0, 64)
+    settings = variant(
+        prediction=prediction, min_snr=5.0, regression_share=0.0, blur_share=0.0, noise="gamma"
+    )
+    D = SR3Denoiser(Zero(), prediction, stride=1, sigma_data=settings.sigma_data)
+    sigma = draw_sigma(settings, draws)
+    from sfumato.training.loss import draw_noise
+
+    x_t = x_0 + sigma[:, None, None, None] * draw_noise(draws, x_0)
+    error = (D(x_t, sigma, make_condition(settings, x_0)) - x_0).square().mean((1, 2, 3))
+    expected = ((1 / sigma**2).clamp(max=5) * error).mean()
+    assert float(sr3_loss(D, settings, x_0, draws)) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_dream_shows_the_network_its_own_errors():
+    """With f = 0 it adds ``λ ε`` to the noise: the loss is ``E (1 + λ)²``, ``λ² = 1 − γ``."""
+    settings = variant(
+        dream=1.0, prediction="eps", regression_share=0.0, noise="gamma", blur_share=0.0
+    )
+    D, draws = SR3Denoiser(Zero(), "eps", stride=1), Draws(0, 0, 0, 400)
+    sigma = draw_sigma(settings, draws)
+    lam = (sigma**2 / (1 + sigma**2)).sqrt()
+    got = float(sr3_loss(D, settings, crops(400), draws))
+    assert got == pytest.approx(float((1 + lam).square().mean()), rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(photographs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("sr3")
+    return out, list(train_sr3(TINY, photographs, out, holdout=photographs))
+
+
+def test_a_run_ends_with_a_model(finished):
+    out, events = finished
+    assert events[-1] == Finished(9, out / "sr3.safetensors")
+    figures = next(e for e in events if isinstance(e, Validated)).figures
+    assert "dB of the regression" in figures
+    prior = load_prior(out / "sr3.safetensors")
+    model = prior.super_resolution
+    assert (model.scale, model.kernel, prior.stride) == (4, "bicubic", 4)
+    c = torch.zeros(1, 3, 9, 11)
+    assert model.regression(c).shape == c.shape
+    assert prior.denoiser.given(c)(c, 0.5).shape == c.shape
+
+
+@pytest.mark.parametrize("stops", [[1], [4, 3]])
+def test_an_interrupted_run_ends_with_the_same_bits(finished, photographs, tmp_path, stops):
+    for n in stops:
+        asked = itertools.count(1)
+        schedule = Schedule(stop=lambda n=n, asked=asked: next(asked) >= n)
+        last = list(train_sr3(TINY, photographs, tmp_path, schedule=schedule))[-1]
+        assert isinstance(last, Stopped)
+    list(train_sr3(TINY, photographs, tmp_path))
+    for name in ("state.safetensors", "sr3.safetensors"):
+        a, b = weights(tmp_path / name), weights(finished[0] / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a), name
+
+
+def test_parts_of_a_batch_add_up(photographs, tmp_path):
+    for n in (1, 3):
+        settings = variant(accumulate=n, precision="fp32", steps=2)
+        list(train_sr3(settings, photographs, tmp_path / str(n)))
+    a, b = (weights(tmp_path / n / "state.safetensors") for n in "13")
+    for name in a:
+        if name.startswith("exp_avg."):
+            torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-4)
+
+
+def test_the_loss_falls(photographs, tmp_path):
+    one_level = {"log_sigma_mean": -0.7, "log_sigma_std": 0.1, "regression_share": 0.0}
+    settings = variant(steps=60, precision="fp32", prediction="eps", **one_level)
+    events = list(train_sr3(settings, photographs, tmp_path))
+    losses = [e.loss for e in events if hasattr(e, "loss")]
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_a_run_starts_from_a_prior(photographs, tmp_path):
+    """At little noise the new network says what the prior says, for what the condition lacks."""
+    prior_settings = PriorSettings(
+        **FORM, steps=2, crop_cycle=(16,), batch_pixels=512, halvings=1, learning_rate=0.1
+    )
+    list(train_prior(prior_settings, photographs, tmp_path / "prior"))
+    init = str(tmp_path / "prior" / "prior.safetensors")
+    settings = variant(init=init, steps=1, learning_rate=1e-12, precision="fp32", weight_decay=0)
+    list(train_sr3(settings, photographs, tmp_path / "sr3"))
+    prior, _ = load_denoiser(init)
+    D, _ = load_sr3(tmp_path / "sr3" / "sr3.safetensors")
+    g = torch.Generator().manual_seed(0)
+    c = crops(2)
+    x_0 = c + 0.1 * torch.randn(c.shape, generator=g)
+    sigma = 1e-3
+    x_t = x_0 + sigma * torch.randn(c.shape, generator=g)
+    ours, theirs = ((d - x_t) / sigma for d in (D(x_t, sigma, c), prior(x_t, sigma)))
+    torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.02)
+    other = variant(init=init, network={**FORM, "channels": (4, 16)})
+    with pytest.raises(SettingsError, match="is a prior with the network"):
+        next(train_sr3(other, photographs, tmp_path / "b"))
+
+
+def test_a_run_starts_from_another_run(finished, photographs, tmp_path):
+    init = str(finished[0] / "sr3.safetensors")
+    settings = variant(init=init, steps=1, learning_rate=1e-12, precision="fp32", weight_decay=0)
+    list(train_sr3(settings, photographs, tmp_path))
+    a, b = weights(tmp_path / "sr3.safetensors"), weights(init)
+    assert all(torch.allclose(a[k].float(), b[k].float(), atol=1e-6) for k in a)
+    with pytest.raises(SettingsError, match="expected"):
+        next(train_sr3(variant(init=init, prediction="v"), photographs, tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_cycle": (18,)}, "crops of 18 pixels; expected multiples of the scale, 4"),
+        ({"scale": 1}, "scale = 1"),
+        ({"betas_range": (0.1, 0.01)}, "not below"),
+        ({"betas_range": (0.1, 1.5)}, "below 1"),
+        ({"network": {"form": "vit"}}, "network"),
+        ({"network": {**FORM, "channels": ()}}, "channels"),
+        ({"los": "l1"}, "did you mean loss"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(SettingsError, match=message):
+        variant(**changes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from sfumato.errors import SettingsError
+from sfumato.nn._checks import check_dropout, check_whole, check_wholes
 
 Entrance: TypeAlias = Literal["concatenation", "film"]
 
@@ -50,23 +51,21 @@ class SR3Config:
     head_width: int = 64
 
     def __post_init__(self) -> None:
-        _check_whole_all("channels", self.channels, 1, 10, 1 << 14)
-        _check_whole("blocks", self.blocks, 1, 16)
-        _check_whole("channels_out", self.channels_out, 1, 1024)
-        _check_whole("channels_in", self.channels_in, self.channels_out, 2048)
-        _check_whole_all("attention", self.attention, 0, len(self.channels), self.stride)
+        check_wholes("channels", self.channels, 1, 10, 1 << 14)
+        check_whole("blocks", self.blocks, 1, 16)
+        check_whole("channels_out", self.channels_out, 1, 1024)
+        check_whole("channels_in", self.channels_in, self.channels_out, 2048)
+        check_wholes("attention", self.attention, 0, len(self.channels), self.stride)
         levels = [1 << level for level in range(len(self.channels))]
         if not set(self.attention) <= set(levels):
             raise SettingsError(
                 f"attention at the factors {self.attention}", expected=f"some of {levels}"
             )
-        _check_whole("embedding", self.embedding, 1, 1 << 14)
-        _check_whole("head_width", self.head_width, 1, 1 << 14)
+        check_whole("embedding", self.embedding, 1, 1 << 14)
+        check_whole("head_width", self.head_width, 1, 1 << 14)
         if self.n_classes is not None:
-            _check_whole("n_classes", self.n_classes, 1, 1 << 20)
-        dropout: object = self.dropout
-        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise SettingsError(f"dropout = {dropout!r}", expected="a share from 0 to below 1")
+            check_whole("n_classes", self.n_classes, 1, 1 << 20)
+        check_dropout(self.dropout)
         if self.entrance not in ("concatenation", "film"):
             raise SettingsError(
                 f"entrance {self.entrance!r}", expected='"concatenation" or "film"'
@@ -89,23 +88,6 @@ class SR3Config:
         [(1, 8), (2, 16)]
         """
         return [(1 << level, width) for level, width in enumerate(self.channels)]
-
-
-def _check_whole(name: str, value: object, smallest: int, largest: int) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not smallest <= value <= largest:  # type: ignore[operator]
-        raise SettingsError(
-            f"{name} = {value!r}", expected=f"a whole number from {smallest} to {largest}"
-        )
-
-
-def _check_whole_all(name: str, values: object, fewest: int, most: int, largest: int) -> None:
-    if not isinstance(values, tuple) or not fewest <= len(values) <= most:
-        raise SettingsError(
-            f"{name} {values!r}", expected=f"a tuple of {fewest} to {most} numbers"
-        )
-    for value in values:
-        _check_whole(f"a number of {name}", value, 1, largest)
 
 
 def _paper(

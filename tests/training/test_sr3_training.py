@@ -25,7 +25,8 @@ from sfumato.training.sr3_loss import draw_gamma, draw_sigma, make_condition, sr
 from sfumato.zoo import load_prior
 from sfumato.zoo.prior import load_denoiser, load_sr3
 
-FORM = {"channels": (4, 8), "blocks": 1, "embedding": 8}
+SIZES = {"channels": (4, 8), "blocks": 1, "embedding": 8}
+FORM = {"form": "unet", **SIZES}
 TINY = SR3Settings(
     network=FORM,
     steps=9,
@@ -90,8 +91,8 @@ def test_a_share_of_the_conditions_is_blurred():
 
 
 class Zero(torch.nn.Module):
-    def forward(self, x, level):
-        return 0 * x[:, :3]
+    def forward(self, x, level, condition):
+        return 0 * x
 
 
 def test_the_loss_of_the_noise_is_the_papers():
@@ -195,7 +196,7 @@ def test_the_loss_falls(photographs, tmp_path):
 def test_a_run_starts_from_a_prior(photographs, tmp_path):
     """At little noise the new network says what the prior says, for what the condition lacks."""
     prior_settings = PriorSettings(
-        **FORM, steps=2, crop_cycle=(16,), batch_pixels=512, halvings=1, learning_rate=0.1
+        **SIZES, steps=2, crop_cycle=(16,), batch_pixels=512, halvings=1, learning_rate=0.1
     )
     list(train_prior(prior_settings, photographs, tmp_path / "prior"))
     init = str(tmp_path / "prior" / "prior.safetensors")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sfumato._version import __version__
-from sfumato.cli import commands
+from sfumato.cli import cascades, commands
 from sfumato.cli.bench import bench_app
 from sfumato.cli.models import models_app
 from sfumato.cli.train import train_app
@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Restore images of any size with diffusion models, faithfully.",
     pretty_exceptions_enable=False,
 )
+cascades.add_to(app)
 commands.add_to(app)
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")

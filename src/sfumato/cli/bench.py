@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from sfumato.cli.commands import Kernel
+from sfumato.cli.cascades import Kernel
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:

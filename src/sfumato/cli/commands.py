@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, final
 
@@ -58,18 +57,12 @@ DegradationOption = Annotated[
 ]
 
 
-class Kernel(StrEnum):
-    """How the small picture was made."""
-
-    bicubic = "bicubic"
-    box = "box"
-
-
-def _with_noise(words: str, noise: float) -> str:
+def with_noise(words: str, noise: float) -> str:
+    """Add the noise of the input to a degradation, if there is any."""
     return f"{words} | noise:{noise:g}" if noise else words
 
 
-def _restore(source: Path, shared: Shared, text: str) -> None:
+def run_words(source: Path, shared: Shared, text: str) -> None:
     """Run one degradation over a file or a folder."""
     from sfumato.operators import parse
 
@@ -339,21 +332,6 @@ def _room(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e6 or not n_bytes else "1 MB"
 
 
-def upscale(
-    input: Input,
-    *,
-    scale: Annotated[
-        int, typer.Option("-s", "--scale", min=1, help="Times as wide and as high.")
-    ] = 4,
-    kernel: Annotated[Kernel, typer.Option(help="How the input was made.")] = Kernel.bicubic,
-    noise: NoiseOption = 0.0,
-    shared: Shared,
-) -> None:
-    """Super-resolution: enlarge, agreeing exactly with the input when made small again."""
-    word = "average_pool" if kernel is Kernel.box else "bicubic"
-    _restore(input, shared, _with_noise(f"{word}:{scale}", noise))
-
-
 def inpaint(
     input: Input,
     *,
@@ -369,7 +347,7 @@ def inpaint(
 
     def degradation(source: Path) -> Degradation:
         own = _mask_of(source, input, mask) if mask.is_dir() else mask
-        found = parse(_with_noise(_with_file("mask", own), noise))
+        found = parse(with_noise(_with_file("mask", own), noise))
         _refuse_empty(next(link.file for link in found.links if link.file))
         return found
 
@@ -419,7 +397,7 @@ def colorize(
 ) -> None:
     """Colour a grey photograph; its grey (BT.601) stays exactly as it is."""
     words = _with_file("grayscale_hints", hints) if hints else "grayscale"
-    _restore(input, shared, _with_noise(words, noise))
+    run_words(input, shared, with_noise(words, noise))
 
 
 def denoise(input: Input, *, noise: NoiseOption, shared: Shared) -> None:
@@ -428,7 +406,7 @@ def denoise(input: Input, *, noise: NoiseOption, shared: Shared) -> None:
         raise SettingsError(
             "--noise 0, which leaves nothing to remove", expected="a standard deviation above 0"
         )
-    _restore(input, shared, _with_noise("identity", noise))
+    run_words(input, shared, with_noise("identity", noise))
 
 
 def deblur(
@@ -443,12 +421,12 @@ def deblur(
     """Undo a known blur."""
     from sfumato.operators import blur_word
 
-    _restore(input, shared, _with_noise(blur_word(blur), noise))
+    run_words(input, shared, with_noise(blur_word(blur), noise))
 
 
 def restore(input: Input, *, degradation: DegradationOption, shared: Shared) -> None:
     """Restore from any degradation, given in words."""
-    _restore(input, shared, degradation)
+    run_words(input, shared, degradation)
 
 
 @guarded
@@ -532,7 +510,7 @@ def project(
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (upscale, inpaint, colorize, denoise, deblur, restore):
+    for command in (inpaint, colorize, denoise, deblur, restore):
         app.command(name=command.__name__)(guarded(with_shared(command)))
     app.command()(degrade)
     app.command()(project)

@@ -1,7 +1,8 @@
 """Images in and out, whole or by windows, and unaltered; checkpoints."""
 
+from sfumato.io._write import write_blank
 from sfumato.io.canvas import Canvas
-from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
+from sfumato.io.checkpoints import load_checkpoint, load_header, load_state, save_checkpoint
 from sfumato.io.images import (
     LIMIT_PIXELS,
     Picture,
@@ -28,12 +29,14 @@ __all__ = [
     "digest",
     "find_pictures",
     "load_checkpoint",
+    "load_header",
     "load_state",
     "open_windows",
     "read_mask",
     "read_measurement",
     "read_picture",
     "save_checkpoint",
+    "write_blank",
     "write_master",
     "write_picture",
 ]

@@ -239,3 +239,14 @@ def describe(
         if blob:
             image.set_type(pyvips.GValue.blob_type, name, blob)
     return image
+
+
+def write_blank(path: str | Path, size: tuple[int, int], bits: int = 8) -> None:
+    """Write a black colour picture of (height, width) pixels as a tiled TIFF, of any size."""
+    import pyvips
+
+    height, width = size
+    image = pyvips.Image.black(width, height, bands=3)
+    image = image.cast("ushort") if bits == 16 else image
+    image = image.copy(interpretation="rgb16" if bits == 16 else "srgb")
+    image.tiffsave(str(path), tile=True, compression="deflate", bigtiff=True)

@@ -5,8 +5,10 @@ Reference: the safetensors format, https://github.com/huggingface/safetensors#fo
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -70,6 +72,18 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, obje
         >>> config
         {'channels': 64}
     """
+    with _opened(path) as (file, config):
+        return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118
+
+
+def load_header(path: str | Path) -> dict[str, object]:
+    """Read the configuration alone. Raises ModelError as ``load_checkpoint``."""
+    with _opened(path) as (_, config):
+        return config
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, object]]]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -77,15 +91,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, obje
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = file.metadata() or {}
-            names = list(file.keys())
             if header.get("format") != FORMAT:
                 raise ModelError(
-                    f"{path} holds tensors of another program: {_some(names)}",
+                    f"{path} holds tensors of another program: {_some(list(file.keys()))}",
                     expected=f"a checkpoint of the format {FORMAT}",
                     do="convert it first",
                 )
-            config = _parse_config(path, header.get("config", ""))
-            return {name: file.get_tensor(name) for name in names}, config
+            yield file, _parse_config(path, header.get("config", ""))
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is damaged, cut short or no safetensors file: {error}", do="fetch it again"

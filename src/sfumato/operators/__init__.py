@@ -18,7 +18,7 @@ from sfumato.operators.kernels import (
 )
 from sfumato.operators.krylov import KrylovPinv
 from sfumato.operators.part import Part
-from sfumato.operators.pixelwise import Identity, Mask, random_mask
+from sfumato.operators.pixelwise import Identity, Mask, Nothing, random_mask
 from sfumato.operators.pool import AveragePool
 from sfumato.operators.restricted import restricted
 from sfumato.operators.text import (
@@ -50,6 +50,7 @@ __all__ = [
     "Link",
     "Locality",
     "Mask",
+    "Nothing",
     "Operator",
     "Part",
     "WalshHadamard",

@@ -1,4 +1,4 @@
-"""Operators on single pixels that keep the image's size: identity and mask."""
+"""Operators on single pixels that keep the image's size: identity, nothing, and mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sfumato.operators.base import Locality, Operator, Window, reciprocal
 
 
 class _Pixelwise(Operator):
-    """What both share: cells of one pixel, and a measurement of the image's size."""
+    """What they share: cells of one pixel, and a measurement of the image's size."""
 
     @property
     @override
@@ -70,6 +70,44 @@ class Identity(_Pixelwise):
     @override
     def __str__(self) -> str:
         return "identity"
+
+
+class Nothing(_Pixelwise):
+    """``A = 0``: nothing is known, so that restoring makes an image from nothing.
+
+    >>> import torch
+    >>> A = Nothing((3, 4, 4))
+    >>> bool((A(torch.ones(1, 3, 4, 4)) == 0).all())
+    True
+    """
+
+    def __init__(self, in_shape: Shape) -> None:
+        super().__init__(in_shape, in_shape)
+
+    @override
+    def forward(self, x: Images) -> Measurements:
+        return 0 * x
+
+    @override
+    def adjoint(self, y: Measurements) -> Images:
+        return 0 * y
+
+    @override
+    def pinv(self, y: Measurements) -> Images:
+        return 0 * y
+
+    @property
+    @override
+    def gram_scale(self) -> float:
+        return 0.0
+
+    @override
+    def crop(self, window: Window) -> Nothing:
+        return Nothing((self.in_shape[0], window.height, window.width))
+
+    @override
+    def __str__(self) -> str:
+        return "nothing"
 
 
 class Mask(_Pixelwise):

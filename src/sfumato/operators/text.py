@@ -25,7 +25,7 @@ from sfumato.operators.compressed import BlockSensing, WalshHadamard
 from sfumato.operators.convolution import Convolution
 from sfumato.operators.grayscale import BT601, Grayscale
 from sfumato.operators.hints import GrayscaleWithHints
-from sfumato.operators.pixelwise import Identity, Mask, random_mask
+from sfumato.operators.pixelwise import Identity, Mask, Nothing, random_mask
 from sfumato.operators.pool import AveragePool
 
 
@@ -249,6 +249,11 @@ def _identity(args: _Arguments) -> Link:
     return Link("identity", Identity)
 
 
+def _nothing(args: _Arguments) -> Link:
+    args.end(0)
+    return Link("nothing", Nothing)
+
+
 def _gaussian(args: _Arguments) -> Link:
     sigma = args.number(0, "sigma in pixels", low=0.05, high=200)
     args.end(1)
@@ -328,6 +333,7 @@ WORDS: dict[str, Callable[[_Arguments], Link]] = {
     "kernel_blur": _kernel,
     "mask": _mask,
     "motion_blur": _motion,
+    "nothing": _nothing,
     "random_mask": _random_mask,
     "uniform_blur": _uniform,
     "walsh_hadamard": partial(_sensing, WalshHadamard),

@@ -17,13 +17,14 @@ from sfumato.operators import (
     Grayscale,
     GrayscaleWithHints,
     Mask,
+    Nothing,
     Operator,
     WalshHadamard,
     links,
 )
 from sfumato.pipeline.settings import Objective, SamplerName
 
-Task = Literal["denoise", "upscale", "inpaint", "colorize", "deblur", "sense"]
+Task = Literal["generate", "denoise", "upscale", "inpaint", "colorize", "deblur", "sense"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Preset:
 _EVEN = 1000.0
 
 PRESETS: dict[tuple[Task, Objective], Preset] = {
+    ("generate", "perception"): Preset("ddim", 50, 80.0, 0.02, eta=0.5),
+    ("generate", "distortion"): Preset("ddim", 50, 80.0, 0.02, eta=0.0),
     ("denoise", "distortion"): Preset("rounds", 1, 1.0, 1.0),
     ("denoise", "perception"): Preset("ddim", 12, 1.0, 0.02, rho=3.0),
     ("upscale", "distortion"): Preset("rounds", 20, 0.7, 0.05, rho=_EVEN, known_start=True),
@@ -62,6 +65,7 @@ PRESETS: dict[tuple[Task, Objective], Preset] = {
 
 #: What people prefer to look at, with the embedded prior.
 DEFAULT_OBJECTIVE: dict[Task, Objective] = {
+    "generate": "perception",
     "denoise": "distortion",
     "upscale": "perception",
     "inpaint": "perception",
@@ -79,6 +83,8 @@ def task_of(A: Operator) -> Task:
     'colorize'
     """
     parts = links(A)
+    if any(isinstance(P, Nothing) for P in parts):
+        return "generate"
     if any(isinstance(P, Mask) for P in parts):
         return "inpaint"
     if (

@@ -220,7 +220,8 @@ def make_problem(
     else:
         y = _match_channels(y, A)[None]
     weight = _measured_values(A, y)
-    if not part and not bool(weight.any()):
+    task = task_of(A)
+    if not part and task != "generate" and not bool(weight.any()):
         raise DegradationError(
             f"{A}: every pixel is missing",
             expected="a mask that leaves some pixels known (white marks what is missing)",
@@ -235,7 +236,7 @@ def make_problem(
         sigma /= math.sqrt(sum(w * w for w in A.weights))
     return Problem(
         Measurement(A, to_model_units(A, y) * weight, 2 * sigma),
-        task_of(A),
+        task,
         weight,
         grey,
         exact=noise == 0,

@@ -274,7 +274,9 @@ def _levels(source: Source, r: Resolved, prior: Prior) -> int:
         return 1
     if prior.super_resolution is not None:
         return 1
-    if source.task == "inpaint":
+    if source.task == "generate":
+        wanted = max(source.A.in_shape[1:]) / r.tile
+    elif source.task == "inpaint":
         wanted = source.hole_radius() * source.A.ratio / _HOLE
     elif source.task == "upscale":
         wanted = source.A.ratio / _FACTOR

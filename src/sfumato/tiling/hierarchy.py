@@ -4,7 +4,7 @@ The coarse image ``x..`` stands for the image ``A_sr⁺ x..`` of replicated pixe
 therefore ``y = A A_sr⁺ x..`` in least squares. Replication is moved through the operators, from
 the image towards the measurement, until it meets one that undoes it:
 
-- grey and identity commute with it;
+- grey, identity and nothing commute with it;
 - pooling by ``s`` undoes it: of ``average_pool:s`` after replication by ``r``, the quotients by
   their greatest common divisor are left;
 - a mask that comes last: least squares takes the mean of a cell's known pixels, and cells with
@@ -34,6 +34,7 @@ from sfumato.operators import (
     GrayscaleWithHints,
     Identity,
     Mask,
+    Nothing,
     Operator,
     Window,
     compose,
@@ -100,8 +101,8 @@ def _pass(A: Operator, shape: Shape, r: int, later: Sequence[Operator]) -> tuple
         return A, 1
     if isinstance(A, Grayscale):
         return Grayscale(shape, A.weights), r
-    if isinstance(A, Identity):
-        return Identity(shape), r
+    if isinstance(A, Identity | Nothing):
+        return type(A)(shape), r
     if isinstance(A, AveragePool | Bicubic):
         shared = math.gcd(A.factor, r)
         if shared in (A.factor, r):

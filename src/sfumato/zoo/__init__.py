@@ -1,7 +1,16 @@
 """Published and embedded models as denoisers. Importing this loads no torch."""
 
 from sfumato.zoo.model import Prior, SuperResolution
-from sfumato.zoo.prior import EMBEDDED, SR3, PriorSummary, card, list_priors, load_prior
+from sfumato.zoo.prior import (
+    EMBEDDED,
+    SR3,
+    PriorSummary,
+    card,
+    list_priors,
+    load_prior,
+    native_side,
+    scale_of,
+)
 
 __all__ = [
     "EMBEDDED",
@@ -12,4 +21,6 @@ __all__ = [
     "card",
     "list_priors",
     "load_prior",
+    "native_side",
+    "scale_of",
 ]

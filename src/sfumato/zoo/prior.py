@@ -72,6 +72,28 @@ def card(name_or_path: str | Path = EMBEDDED) -> str:
     return _card_of(_find(name_or_path))
 
 
+def scale_of(name_or_path: str | Path) -> int | None:
+    """Return how many times larger an SR3 model makes pictures; None for an unconditional prior.
+
+    Only the header is read. Raises ModelError where there is none.
+    """
+    scale = _header(name_or_path).get("scale")
+    return scale if isinstance(scale, int) else None
+
+
+def native_side(name_or_path: str | Path) -> int:
+    """Return the side of the images that a model was made for, in pixels, from its header."""
+    header = _header(name_or_path)
+    side = header.get("size") or header.get("tile")
+    return side if isinstance(side, int) else 512
+
+
+def _header(name_or_path: str | Path) -> dict[str, object]:
+    from sfumato.io.checkpoints import load_header
+
+    return load_header(_find(name_or_path))
+
+
 def load_prior(
     name_or_path: str | Path = EMBEDDED,
     *,

@@ -17,6 +17,8 @@ from sfumato.training import (
     SR3Settings,
     Stopped,
     Validated,
+    sr3_preset,
+    sr3_preset_names,
     train_prior,
     train_sr3,
 )
@@ -25,7 +27,8 @@ from sfumato.training.sr3_loss import draw_gamma, draw_sigma, make_condition, sr
 from sfumato.zoo import load_prior
 from sfumato.zoo.prior import load_denoiser, load_sr3
 
-FORM = {"channels": (4, 8), "blocks": 1, "embedding": 8}
+SIZES = {"channels": (4, 8), "blocks": 1, "embedding": 8}
+FORM = {"form": "unet", **SIZES}
 TINY = SR3Settings(
     network=FORM,
     steps=9,
@@ -90,8 +93,8 @@ def test_a_share_of_the_conditions_is_blurred():
 
 
 class Zero(torch.nn.Module):
-    def forward(self, x, level):
-        return 0 * x[:, :3]
+    def forward(self, x, level, condition):
+        return 0 * x
 
 
 def test_the_loss_of_the_noise_is_the_papers():
@@ -195,7 +198,7 @@ def test_the_loss_falls(photographs, tmp_path):
 def test_a_run_starts_from_a_prior(photographs, tmp_path):
     """At little noise the new network says what the prior says, for what the condition lacks."""
     prior_settings = PriorSettings(
-        **FORM, steps=2, crop_cycle=(16,), batch_pixels=512, halvings=1, learning_rate=0.1
+        **SIZES, steps=2, crop_cycle=(16,), batch_pixels=512, halvings=1, learning_rate=0.1
     )
     list(train_prior(prior_settings, photographs, tmp_path / "prior"))
     init = str(tmp_path / "prior" / "prior.safetensors")
@@ -240,3 +243,38 @@ def test_a_run_starts_from_another_run(finished, photographs, tmp_path):
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(SettingsError, match=message):
         variant(**changes)
+
+
+@pytest.mark.parametrize("name", sr3_preset_names())
+def test_presets_are_possible(name):
+    settings = SR3Settings.of(sr3_preset(name))
+    assert settings.network.config.stride <= settings.crop_cycle[0]
+    low, _, high = name.partition("-")
+    if low.isdigit():
+        assert (settings.scale, settings.crop(0)) == (int(high) // int(low), (int(high), 256))
+        assert (settings.prediction, settings.loss, settings.rate(999_999)) == ("eps", "l1", 1e-4)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(SettingsError, match="expected one of cpu, gpu-small"):
+        sr3_preset("huge")
+
+
+@pytest.mark.parametrize("entrance", ["concatenation", "film"])
+def test_the_papers_network_is_trained(photographs, tmp_path, entrance):
+    form = {"form": "sr3", "channels": (8, 8), "blocks": 1, "attention": (2,), "embedding": 8}
+    form |= {"entrance": entrance, "head_width": 8}
+    settings = variant(
+        network=form,
+        steps=2,
+        checkpointing=True,
+        prediction="eps",
+        noise="gamma",
+        regression_share=0.0,
+    )
+    *_, last = train_sr3(settings, photographs, tmp_path)
+    model = load_prior(last.path)
+    assert model.super_resolution.regression is None
+    assert len(model.super_resolution.sigmas) == 100
+    c = torch.zeros(1, 3, 9, 11)
+    assert model.denoiser.given(c)(c, 0.5).shape == c.shape

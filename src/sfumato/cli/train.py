@@ -89,6 +89,18 @@ def sr3(
     recipe: Annotated[
         Path | None, typer.Option(help="Settings, in stages (recipes/sr3.toml).")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu (the default), gpu-small, or the paper's 16-128, 64-256, 64-512, 256-1024."
+        ),
+    ] = None,
+    regression: Annotated[
+        bool, typer.Option("--regression", help="Train the regression baseline alone.")
+    ] = False,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Parts of a step's batch, to save memory.")
+    ] = None,
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", help="How many times larger.")
     ] = None,
@@ -110,8 +122,12 @@ def sr3(
 
     Ctrl-C saves the state and ends; the same command goes on from there, to the same weights.
     """
-    from sfumato.training import SR3Settings, train_sr3
+    from sfumato.errors import SettingsError
+    from sfumato.training import SR3Settings, sr3_preset, train_sr3
     from sfumato.training.sr3 import RESULT
+
+    if recipe and preset:
+        raise SettingsError("--recipe and --preset", expected="one of them")
 
     given: dict[str, object] = {
         "init": init,
@@ -119,9 +135,11 @@ def sr3(
         "batch": batch,
         "seed": seed,
         "scale": scale,
+        "accumulate": accumulate,
+        "regression_share": 1.0 if regression else None,
     }
     _run(
-        _stages(SR3Settings, recipe, given),
+        _stages(SR3Settings, recipe, given, sr3_preset(preset) if preset else {}),
         out,
         RESULT,
         lambda settings, folder, schedule: train_sr3(
@@ -166,13 +184,16 @@ def _run(
 
 
 def _stages(
-    kind: type[_Settings], recipe: Path | None, given: dict[str, object]
+    kind: type[_Settings],
+    recipe: Path | None,
+    given: dict[str, object],
+    preset: Mapping[str, object] | None = None,
 ) -> list[_Settings]:
-    """Return the recipe's stages, or one of defaults, with the options of the command line."""
+    """Return the recipe's stages, or one of a preset, with the options of the command line."""
     from sfumato.errors import SettingsError
     from sfumato.training import load_recipe
 
-    stages = load_recipe(recipe, kind) if recipe else [kind()]
+    stages = load_recipe(recipe, kind) if recipe else [kind.of(preset or {})]
     if len(stages) > 1 and given["steps"] is not None:
         raise SettingsError(
             f"--steps for a recipe of {len(stages)} stages", do="write the steps in the recipe"

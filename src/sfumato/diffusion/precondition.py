@@ -72,20 +72,29 @@ class EDMDenoiser(nn.Module):
 
 
 def evaluate(
-    net: nn.Module, x: Tensor, level: Tensor, *, stride: int, precision: Precision
+    net: nn.Module,
+    x: Tensor,
+    level: Tensor,
+    *,
+    stride: int,
+    precision: Precision,
+    condition: Tensor | None = None,
 ) -> Tensor:
-    """Return ``F(x, level)`` in float32, computed in ``precision``, at any size.
+    """Return ``F(x, level)`` or ``F(x, level, condition)``, at any size, in float32.
 
-    The sides are mirrored up to multiples of ``stride`` and cut again. Raises SettingsError where
-    the device has no bfloat16.
+    It is computed in ``precision``; the sides are mirrored up to multiples of ``stride`` and cut
+    again. Raises SettingsError where the device has no bfloat16.
     """
     height, width = x.shape[-2:]
-    x = mirror_to_multiple(x, stride).contiguous(memory_format=torch.channels_last)
     half = precision == "bf16"
     if half and not supports_bf16(x.device):
         raise SettingsError(f"bf16 on {x.device}", do='use precision="fp32" there')
+    inputs = [v for v in (x, condition) if v is not None]
+    x, *given = (
+        mirror_to_multiple(v, stride).contiguous(memory_format=torch.channels_last) for v in inputs
+    )
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-        f: Tensor = net(x, level)
+        f: Tensor = net(x, level, *given)
     return f[..., :height, :width].float()
 
 

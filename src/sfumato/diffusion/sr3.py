@@ -100,8 +100,8 @@ class Coefficients:
 class SR3Denoiser(nn.Module):
     """``D(x_t, sigma, condition)``: the estimate of ``x_0`` by a network that sees a condition.
 
-    ``net`` takes six channels, the image's and the condition's, and has a ``config.stride``; any
-    height and width from 1 will do. ``regression(condition)`` is the estimate that needs no
+    ``net(x, level, condition)`` wants sides that are multiples of ``stride``; here any height and
+    width from 1 will do. ``regression(condition)`` is the estimate that needs no
     image: one evaluation, the mean of all answers if the network was trained for it.
 
     >>> from sfumato.nn import UNet, UNetConfig
@@ -185,8 +185,9 @@ class SR3Denoiser(nn.Module):
     def answer(self, x: Images, condition: Images, level: Tensor) -> Images:
         """Evaluate ``F``; the condition is scaled to variance 1 as the image is."""
         c = 2 * condition if self.prediction == "edm" else condition
-        both = torch.cat([x, c], dim=1)
-        return evaluate(self.net, both, level, stride=self.stride, precision=self.precision)
+        return evaluate(
+            self.net, x, level, stride=self.stride, precision=self.precision, condition=c
+        )
 
     def target(self, x_0: Images, x_t: Images, sigma: Tensor, condition: Images) -> Images:
         """Return what ``F`` should say: the formula solved for it."""

@@ -151,8 +151,9 @@ class UNet(nn.Module):
         )
         self._silence_outputs()
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Return ``F(x, level)`` of the size of ``x``."""
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ``F(x, level)`` of the size of ``x``; a condition stands beside it."""
+        x = x if condition is None else torch.cat([x, condition], dim=1)
         phase = level[:, None] * self.freq
         e = self.emb(torch.cat([phase.sin(), phase.cos()], dim=1))
         h = self.head(nn.functional.pixel_unshuffle(x, self.config.unshuffle))

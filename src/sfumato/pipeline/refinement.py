@@ -57,10 +57,12 @@ def sr3_preset(
         raise SettingsError("sampler rounds with an SR3 model", expected="sr3, ddim, ddpm, ...")
     schedule = s.schedule or resampled(model.sigmas, s.steps or len(model.sigmas))
     eta = {} if model.eta is None else {"eta": model.eta}
-    sampler: SamplerName = "sr3" if model.eta is None else "ddim"
+    samplers: dict[str, SamplerName] = {"sr3": "sr3", "ddim": "ddim", "ddpm": "ddpm"}
     first, last = schedule[0], schedule[-1]
     known = model.relative
-    return Preset(sampler, len(schedule), first, last, known_start=known, **eta), schedule
+    return Preset(
+        samplers[model.sampler], len(schedule), first, last, known_start=known, **eta
+    ), schedule
 
 
 def resampled(sigmas: tuple[float, ...], n: int) -> tuple[float, ...]:

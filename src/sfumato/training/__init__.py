@@ -14,6 +14,7 @@ from sfumato.training.loop import Schedule, stage_runs
 from sfumato.training.prior import train_prior
 from sfumato.training.settings import PriorSettings, load_recipe
 from sfumato.training.sr3 import train_sr3
+from sfumato.training.sr3_presets import sr3_preset, sr3_preset_names
 from sfumato.training.sr3_settings import SR3Settings
 from sfumato.training.validation import denoising_psnr, load_holdout
 
@@ -34,6 +35,8 @@ __all__ = [
     "load_holdout",
     "load_photographs",
     "load_recipe",
+    "sr3_preset",
+    "sr3_preset_names",
     "stage_runs",
     "train_prior",
     "train_sr3",

@@ -81,7 +81,7 @@ class SR3Lesson(Lesson):
         s = self._settings
         if s.init is not None:
             return _from_checkpoint(s, s.init)
-        return _denoiser(s, s.network.seeded(6, s.seed))
+        return _denoiser(s, s.network.seeded(s.seed, checkpointing=s.checkpointing))
 
     @override
     def begin(self, step: int) -> int:
@@ -143,7 +143,7 @@ def _denoiser(settings: SR3Settings, net: nn.Module) -> SR3Denoiser:
     return SR3Denoiser(
         net,
         settings.prediction,
-        stride=settings.network.stride(),
+        stride=settings.network.config.stride,
         sigma_data=settings.sigma_data,
         precision=settings.precision,
     )

@@ -17,8 +17,9 @@ class SR3Settings(RunSettings):
 
     Task: undo ``kernel`` downsampling by ``scale`` ("bicubic" is antialiased; "average_pool").
 
-    Network: ``network`` is one of the forms of ``sfumato.zoo.sr3``; ``prediction`` says what it
-    is asked for, ``sigma_data`` the standard deviation of what the interpolated input lacks.
+    Network: ``network`` is one of the forms of ``sfumato.zoo.sr3``; with ``checkpointing`` its
+    features are computed again for the gradient, to save memory. ``prediction`` says what it is
+    asked for, ``sigma_data`` the standard deviation of what the interpolated input lacks.
 
     Noise: ``noise`` "gamma" is the paper's: ``γ ~ Σ_t 1/T U(γ_{t−1}, γ_t)`` for each example, of
     ``n_times`` times and β linear in ``betas_range``; "log-normal" draws ``ln σ`` with
@@ -38,6 +39,7 @@ class SR3Settings(RunSettings):
     scale: Annotated[StrictInt, Field(ge=2, le=64)] = 4
     kernel: Literal["bicubic", "average_pool"] = "bicubic"
     network: Network = Field(default_factory=UNetForm)
+    checkpointing: bool = False
     prediction: Literal["eps", "v", "x_0", "edm"] = "edm"
     sigma_data: Positive = 0.1
 
@@ -73,7 +75,11 @@ class SR3Settings(RunSettings):
             raise SettingsError(
                 f"crops of {odd[0]} pixels", expected=f"multiples of the scale, {self.scale}"
             )
-        self.network.check(inputs=6)
+        _ = self.network.config
+        if self.checkpointing and self.network.form == "unet":
+            raise SettingsError(
+                "checkpointing of the small U-Net", expected="it for the paper's network only"
+            )
 
     @property
     def degradation(self) -> str:

@@ -1,15 +1,7 @@
 """Published and embedded models as denoisers. Importing this loads no torch."""
 
-from sfumato.zoo.prior import (
-    EMBEDDED,
-    SR3,
-    Prior,
-    PriorSummary,
-    SuperResolution,
-    card,
-    list_priors,
-    load_prior,
-)
+from sfumato.zoo.model import Prior, SuperResolution
+from sfumato.zoo.prior import EMBEDDED, SR3, PriorSummary, card, list_priors, load_prior
 
 __all__ = [
     "EMBEDDED",

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sfumato.errors import ModelError, SettingsError
+from sfumato.zoo.model import Prior, SuperResolution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import torch
     from torch import Tensor
 
-    from sfumato._typing import Images
-    from sfumato.diffusion import Denoiser
     from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.config import PriorConfig
@@ -37,50 +36,6 @@ _WEIGHTS = Path(__file__).parent / "weights"
 _NAMES = {EMBEDDED: _WEIGHTS / "prior.safetensors", SR3: _WEIGHTS / "sr3.safetensors"}
 
 AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class Prior:
-    """A denoiser, and what one must know to use it and to name it in a report.
-
-    ``denoiser(x_t, sigma)`` estimates ``x_0`` from ``x_t = x_0 + sigma eps``, images in [-1, 1] of
-    any size, ``sigma`` one number or (batch,), at most ``sigma_max``. ``tile`` is the recommended
-    side of a tile in pixels, ``stride`` what sides are padded to multiples of inside. ``digest``
-    is the SHA-256 of the file ``source`` and names the weights.
-
-    An SR3 model has a ``super_resolution``, and its denoiser is ``Conditional``: it answers when
-    it is ``given`` the small picture, interpolated.
-    """
-
-    name: str
-    denoiser: Denoiser
-    digest: str
-    tile: int
-    stride: int
-    sigma_max: float
-    precision: Literal["fp32", "bf16"]
-    n_parameters: int
-    card: str
-    source: Path
-    super_resolution: SuperResolution | None = None
-
-
-@dataclass(frozen=True)
-class SuperResolution:
-    """What an SR3 model is for, and how it is best used.
-
-    It undoes ``kernel`` downsampling by ``scale``. ``regression`` answers in one evaluation, if
-    the model was trained to. ``sigmas`` are the noise levels it is sampled with, and ``eta`` the
-    share of fresh noise (None: SR3's own sampler). ``relative`` says that it looks at what the
-    interpolated input lacks, so that a walk may begin there, from little noise.
-    """
-
-    scale: int
-    kernel: str
-    regression: Callable[[Images], Images] | None
-    sigmas: tuple[float, ...]
-    eta: float | None
-    relative: bool
 
 
 @dataclass(frozen=True)
@@ -142,6 +97,19 @@ def load_prior(
     where = as_device(device)
     resolved = best_precision(where) if precision == "auto" else precision
     tensors, header = load_checkpoint(path)
+    name = path.stem if isinstance(name_or_path, Path) else str(name_or_path)
+    if header.get("kind") == "refinement":
+        from sfumato.zoo.refinement import load_refinement
+
+        return load_refinement(
+            tensors,
+            header,
+            path,
+            name=name,
+            device=where,
+            digest=_sha256(path),
+            card=_card_of(path),
+        )
     denoiser: EDMDenoiser | SR3Denoiser
     config: PriorConfig | SR3Config
     if header.get("kind") == "sr3":
@@ -152,7 +120,7 @@ def load_prior(
         stride = config.network.stride
     denoiser = denoiser.to(where).eval().requires_grad_(False)
     return Prior(
-        name=path.stem if isinstance(name_or_path, Path) else str(name_or_path),
+        name=name,
         denoiser=denoiser,
         digest=_sha256(path),
         tile=config.tile,
@@ -179,6 +147,7 @@ def _super_resolution(
         kernel=config.kernel,
         regression=denoiser.regression if config.regression else None,
         sigmas=config.sigmas or default_sigmas(config.prediction),
+        sampler="sr3" if config.eta is None else "ddim",
         eta=config.eta,
         relative=config.prediction == "edm",
     )

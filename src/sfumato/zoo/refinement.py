@@ -26,6 +26,7 @@ from sfumato.diffusion.precondition import mirror_to_multiple
 from sfumato.errors import ModelError, SettingsError, ShapeError
 from sfumato.io.checkpoints import load_state
 from sfumato.nn.refinement import RefinementConfig, RefinementUNet
+from sfumato.zoo.model import Prior, SuperResolution
 from sfumato.zoo.refinement_options import (
     BetaSchedule,
     RefinementOptions,
@@ -35,9 +36,11 @@ from sfumato.zoo.refinement_options import (
 
 __all__ = [
     "BetaSchedule",
+    "Refinement",
     "RefinementOptions",
     "build_network",
     "convert",
+    "load_refinement",
     "parse_options",
     "read_options",
     "their_denoiser",
@@ -126,6 +129,66 @@ def build_network(options: RefinementOptions, tensors: Mapping[str, Tensor]) -> 
     network = network.to_empty(device="cpu")
     load_state(network, tensors)
     return network.eval().requires_grad_(False)
+
+
+def load_refinement(
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, object],
+    path: Path,
+    *,
+    name: str,
+    device: torch.device,
+    digest: str,
+    card: str,
+) -> Prior:
+    """Return a converted checkpoint as a model that restorations can use.
+
+    Raises ModelError where it is no super-resolution model.
+    """
+    options = parse_options(header, path)
+    network = build_network(options, tensors).to(device)
+    if options.scale is None or not network.config.condition_channels:
+        raise ModelError(
+            f"{path} does not say how many times larger it makes pictures",
+            do="convert it again with --scale",
+        )
+    return Prior(
+        name=name,
+        denoiser=Refinement(network),
+        digest=digest,
+        tile=max(options.image_size, network.config.stride),
+        stride=network.config.stride,
+        sigma_max=their_sigmas(options)[0],
+        precision="fp32",
+        n_parameters=sum(p.numel() for p in network.parameters()),
+        card=card or f"# {name}\n\nConverted from another program's checkpoint, without a card.\n",
+        source=path,
+        super_resolution=SuperResolution(
+            scale=options.scale,
+            kernel="bicubic",
+            regression=None,
+            sigmas=tuple(their_sigmas(options)[:-1]),
+            sampler="ddpm",
+            eta=None,
+            relative=False,
+        ),
+    )
+
+
+@final
+class Refinement:
+    """Their network as a denoiser that wants a condition; see ``their_denoiser``."""
+
+    def __init__(self, network: RefinementUNet) -> None:
+        self.network = network
+
+    def given(self, condition: Images) -> Denoiser:
+        """Return the denoiser of images with these conditions."""
+        return their_denoiser(self.network, condition)
+
+    def __call__(self, x_t: Images, sigma: float) -> Images:
+        """Estimate ``x_0`` without a condition: for generators only."""
+        return their_denoiser(self.network)(x_t, sigma)
 
 
 def their_sigmas(options: RefinementOptions) -> list[float]:

@@ -84,7 +84,8 @@ def _ramp(first: float, last: float, n: int) -> Tensor:
 class RefinementOptions(BaseModel):
     """The form of a network of theirs (see ``RefinementConfig``) and its two schedules.
 
-    ``train`` is the schedule it was trained with, ``inference`` the one to sample with.
+    ``train`` is the schedule it was trained with, ``inference`` the one to sample with, ``scale``
+    how many times larger it makes pictures, where that is said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +100,7 @@ class RefinementOptions(BaseModel):
     image_size: StrictInt
     channels_in: StrictInt
     channels_out: StrictInt
+    scale: Annotated[StrictInt, Field(ge=1, le=64)] | None = None
     train: BetaSchedule
     inference: BetaSchedule
 
@@ -166,10 +168,28 @@ class _Model(BaseModel):
     diffusion: _Diffusion
 
 
+class _Data(BaseModel):
+    l_resolution: StrictInt | None = None
+    r_resolution: StrictInt | None = None
+
+
+class _Datasets(BaseModel):
+    train: _Data | None = None
+
+
 class _File(BaseModel):
     """As much of their JSON as matters; all else in it is let be."""
 
     model: _Model
+    datasets: _Datasets | None = None
+
+    @property
+    def scale(self) -> int | None:
+        """The ratio of the sides that it was trained with."""
+        data = self.datasets.train if self.datasets else None
+        if data is None or not data.l_resolution or not data.r_resolution:
+            return None
+        return data.r_resolution // data.l_resolution
 
 
 def read_options(json_text: str) -> RefinementOptions:
@@ -189,7 +209,8 @@ def read_options(json_text: str) -> RefinementOptions:
             expected="the .json that the model was trained by",
         ) from error
     try:
-        return _options(_File.model_validate(found).model)
+        file = _File.model_validate(found)
+        return _options(file.model, file.scale)
     except ValidationError as error:
         raise ModelError(f"options that do not fit: {_plain(error)}") from error
 
@@ -217,7 +238,7 @@ def strip_comments(text: str) -> str:
     return _STRING_OR_COMMENT.sub(lambda match: match[1] or "", text)
 
 
-def _options(model: _Model) -> RefinementOptions:
+def _options(model: _Model, scale: int | None) -> RefinementOptions:
     unet, schedules = model.unet, model.beta_schedule
     channels_out = unet.in_channel if unet.out_channel is None else unet.out_channel
     if model.diffusion.conditional != (unet.in_channel > channels_out):
@@ -236,6 +257,7 @@ def _options(model: _Model) -> RefinementOptions:
         image_size=model.diffusion.image_size,
         channels_in=unet.in_channel,
         channels_out=channels_out,
+        scale=scale,
         train=schedules.train.ours(),
         inference=(schedules.val or schedules.train).ours(),
     )

@@ -13,7 +13,10 @@ from sfumato.diffusion.precondition import Precision
 from sfumato.diffusion.schedule import karras, linear_alpha_bar, linear_sigmas
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.io.checkpoints import check_size, load_state
-from sfumato.nn import UNet, UNetConfig, seeded_unet
+from sfumato.nn import SR3, UNet, UNetConfig, seeded_sr3, seeded_unet
+from sfumato.nn import SR3Config as NetworkConfig
+
+_COLOURS = 3
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -29,29 +32,52 @@ class UNetForm(BaseModel):
     unshuffle: StrictInt = 2
     embedding: StrictInt = 256
 
-    def config(self, inputs: int) -> UNetConfig:
-        """Return the network's form; SettingsError where there is none such."""
-        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding, inputs)
+    @property
+    def config(self) -> UNetConfig:
+        """The network's form; SettingsError where there is none such."""
+        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding, 2 * _COLOURS)
 
-    def check(self, inputs: int) -> None:
-        """Raise SettingsError where there is no such network."""
-        self.config(inputs)
-
-    def stride(self) -> int:
-        """Return the number that sides are padded to multiples of."""
-        return self.config(6).stride
-
-    def build(self, inputs: int) -> nn.Module:
+    def build(self) -> nn.Module:
         """Return a network, for weights to be loaded into."""
-        return UNet(self.config(inputs))
+        return UNet(self.config)
 
-    def seeded(self, inputs: int, seed: int) -> nn.Module:
+    def seeded(self, seed: int, *, checkpointing: bool) -> nn.Module:
         """Return a network to be trained, whose weights are a function of ``seed``."""
-        return seeded_unet(self.config(inputs), seed)
+        assert not checkpointing, "it has none"
+        return seeded_unet(self.config, seed)
+
+
+class PaperForm(BaseModel):
+    """The paper's U-Net; see ``sfumato.nn.SR3Config``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Literal["sr3"] = "sr3"
+    channels: tuple[StrictInt, ...]
+    blocks: StrictInt = 3
+    attention: tuple[StrictInt, ...] = ()
+    embedding: StrictInt = 512
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    entrance: Literal["concatenation", "film"] = "concatenation"
+    head_width: StrictInt = 64
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The network's form; SettingsError where there is none such."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "form"}
+        return NetworkConfig(**fields, channels_in=2 * _COLOURS)
+
+    def build(self) -> nn.Module:
+        """Return a network, for weights to be loaded into."""
+        return SR3(self.config)
+
+    def seeded(self, seed: int, *, checkpointing: bool) -> nn.Module:
+        """Return a network to be trained, whose weights are a function of ``seed``."""
+        return seeded_sr3(self.config, seed, checkpointing=checkpointing)
 
 
 #: The networks that an SR3 model may have.
-Network: TypeAlias = UNetForm
+Network: TypeAlias = Annotated[UNetForm | PaperForm, Field(discriminator="form")]
 
 
 class SR3Config(BaseModel):
@@ -96,9 +122,9 @@ def build_sr3(
     """Return the denoiser that a checkpoint describes, on the CPU."""
     with torch.device("meta"):
         denoiser = SR3Denoiser(
-            config.network.build(6),
+            config.network.build(),
             config.prediction,
-            stride=config.network.stride(),
+            stride=config.network.config.stride,
             sigma_data=config.sigma_data,
             precision=precision,
         )

@@ -17,9 +17,9 @@ class Says(torch.nn.Module):
         super().__init__()
         self.answer, self.saw = answer, None
 
-    def forward(self, x, level):
-        self.saw = x, level
-        return torch.zeros_like(x[:, :3]) if self.answer is None else self.answer
+    def forward(self, x, level, condition):
+        self.saw = torch.cat([x, condition], 1), level
+        return torch.zeros_like(x) if self.answer is None else self.answer
 
 
 def images(n=3, side=8):

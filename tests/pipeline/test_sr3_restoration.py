@@ -27,6 +27,7 @@ def a_model(regression=True, **changes):
         kernel="bicubic",
         regression=D.regression if regression else None,
         sigmas=(1.0, 0.3, 0.1),
+        sampler="sr3",
         eta=None,
         relative=True,
     )
@@ -49,7 +50,7 @@ def test_its_own_schedule_and_sampler_are_taken():
     assert report.settings["sampler"] == "sr3"
     assert tuple(report.settings["schedule"]) == (1.0, 0.3, 0.1)
     assert report.evaluations_per_tile == 3
-    other = restored(a_model(eta=0.5), steps=5).report
+    other = restored(a_model(sampler="ddim", eta=0.5), steps=5).report
     assert (other.settings["sampler"], other.settings["eta"]) == ("ddim", 0.5)
     assert len(other.settings["schedule"]) == 5
     given = restored(a_model(), schedule=(0.5, 0.2)).report

@@ -18,7 +18,7 @@ from sfumato.zoo import load_prior
 
 CONFIG = {
     "kind": "sr3", "prediction": "edm", "sigma_data": 0.1, "scale": 4, "tile": 32,
-    "network": {"channels": [4, 8], "blocks": 1, "unshuffle": 2, "embedding": 8},
+    "network": {"form": "unet", "channels": [4, 8], "blocks": 1, "unshuffle": 2, "embedding": 8},
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from sfumato.zoo import Prior, SuperResolution
 
 CONFIG = {
     "kind": "sr3", "prediction": "edm", "sigma_data": 0.1, "scale": 4, "tile": 32,
-    "network": {"channels": [4, 8], "blocks": 1, "unshuffle": 2, "embedding": 8},
+    "network": {"form": "unet", "channels": [4, 8], "blocks": 1, "unshuffle": 2, "embedding": 8},
     "training": {"steps": 3},
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ class White:
 def a_prior(denoiser=None, **changes):
     task = {
         "scale": 4, "kernel": "bicubic", "regression": None, "sigmas": (1.0, 0.3, 0.1),
-        "eta": None, "relative": True,
+        "sampler": "sr3", "eta": None, "relative": True,
     }  # fmt: skip
     model = SuperResolution(**(task | changes))
     D = denoiser or a_network()

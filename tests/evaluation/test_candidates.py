@@ -66,6 +66,8 @@ def test_the_order_is_decided_by_the_seed():
 
 
 def test_other_models_and_no_steps_are_refused():
+    with pytest.raises(SettingsError, match="expected an SR3 model of sfumato"):
+        candidates(a_prior(sampler="ddpm"), 4)
     with pytest.raises(SettingsError, match="expected an SR3 model"):
         candidates(replace(a_prior(), super_resolution=None), 4)
     with pytest.raises(SettingsError, match="at least 1"):

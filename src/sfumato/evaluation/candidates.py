@@ -56,7 +56,17 @@ class Candidate:
 
 
 def own_candidate(model: SuperResolution, n_steps: int) -> Candidate:
-    """Return what the model is sampled with so far, at so many steps."""
+    """Return what the model is sampled with so far, at so many steps.
+
+    Raises SettingsError for a model converted from another program, which has a sampler of its
+    own and no place for a schedule.
+    """
+    if model.sampler not in ("sr3", "ddim"):
+        raise SettingsError(
+            f"a model that is sampled by {model.sampler}, as another program does",
+            expected="an SR3 model of sfumato",
+            do="try schedules for it with upscale --schedule",
+        )
     return Candidate("its own", resampled(model.sigmas, n_steps), model.eta)
 
 
@@ -66,7 +76,7 @@ def candidates(prior: Prior, n_steps: int, *, seed: int = 0) -> list[Candidate]:
     All that the tables above name, crossed, within the noise that the model knows. Of one step the
     share of noise makes no difference.
 
-    Raises SettingsError for a model that is no SR3 model, and below one step.
+    Raises SettingsError for a model that is no SR3 model of sfumato, and below one step.
 
     References: EDM, arXiv 2206.00364, eq. 5; SR3, arXiv 2104.07636, section 2.4.
     """

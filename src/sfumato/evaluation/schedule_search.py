@@ -130,8 +130,8 @@ def search_schedule(
     ``features`` are PooledAlexNet's by default, reduced by ``Projection``. The best is the one of
     the smallest distance in the last rung. Every number is a function of the arguments.
 
-    Raises SettingsError for a model that is no SR3 model, a budget that does not serve two
-    candidates, too few crops, crops that are all equal, and features that are no numbers.
+    Raises SettingsError for a model that is no SR3 model of sfumato, a budget that does not serve
+    two candidates, too few crops, crops that are all equal, and features that are no numbers.
     """
     task = Task.of(prior, crops.shape[-1])
     tried = candidates(prior, search.n_steps, seed=search.seed) if tried is None else tried

@@ -22,6 +22,7 @@ from sfumato.evaluation import (
     store_schedule,
 )
 from sfumato.io import load_checkpoint
+from sfumato.metrics import Projection, frechet_between, psnr
 from sfumato.pipeline import Settings
 from sfumato.zoo import load_prior
 
@@ -109,15 +110,22 @@ def test_the_better_ones_are_kept():
 
 
 def test_a_rung_measures_what_it_would_have_alone():
-    """Samples of earlier rungs are used again, and are those that would be made anew."""
+    """Samples of earlier rungs are used again, and are compared with the true crops of theirs."""
     tried = [SMOOTH, *(candidate(f"karras:12:{1 + k / 10}:0.005", 0.0) for k in range(8))]
     crops = textures(40)
     _, found = searched(tried, crops=crops, budget=1900)
-    last = found.own
-    x = sample_crops(a_prior(White()), measure(a_prior(White()), crops[: last.crops]), SMOOTH)
-    scores = sfumato.metrics.psnr((x + 1) / 2, (crops[: last.crops] + 1) / 2)
-    assert last.rung > 0
-    assert last.psnr == pytest.approx(float(scores.mean()), abs=1e-4)
+    own = [m for m in found.table if m.candidate == SMOOTH]
+    assert [m.rung for m in own] == list(range(found.own.rung + 1))
+    assert len(own) > 1
+    prior, n = a_prior(White()), own[-1].crops
+    x, truth = (
+        (v + 1) / 2 for v in (sample_crops(prior, measure(prior, crops[:n]), SMOOTH), crops)
+    )
+    few = Projection.of(looks(truth[:n]), 2)
+    for m in own:
+        a, b = x[: m.crops], truth[: m.crops]
+        assert m.psnr == pytest.approx(float(psnr(a, b).mean()), abs=1e-4)
+        assert m.distance == pytest.approx(frechet_between(few(looks(a)), few(looks(b))), rel=1e-4)
 
 
 def test_the_same_each_time_and_another_with_another_seed():

@@ -15,6 +15,7 @@ from sfumato.evaluation import (
     Measured,
     Planned,
     Search,
+    candidates,
     check_place,
     measure,
     sample_crops,
@@ -160,6 +161,14 @@ def test_crop_0_is_sampled_as_a_restoration_is():
     assert float((ours[2] - theirs.samples[2]).abs().mean()) < 0.01 / 255
     alone = (sample_crops(prior, y[2:], c, first=2, seed=7) + 1) / 2
     torch.testing.assert_close(alone[0], theirs.samples[2], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_its_own_schedule_is_that_of_a_restoration(n):
+    prior = a_prior(a_network())
+    y = (measure(prior, textures(1, side=32))[0] + 1) / 2
+    made = sfumato.restore(y, "bicubic:4", prior=prior, settings=Settings(steps=n)).report
+    assert tuple(made.settings["schedule"]) == candidates(prior, n)[0].sigmas
 
 
 def test_a_model_that_is_not_relative_begins_with_noise_alone():

@@ -23,7 +23,7 @@ from sfumato.evaluation import (
     store_schedule,
 )
 from sfumato.io import load_checkpoint
-from sfumato.metrics import Projection, frechet_between, psnr
+from sfumato.metrics import Projection, frechet_between, kernel_distance, psnr
 from sfumato.pipeline import Settings
 from sfumato.zoo import load_prior
 
@@ -110,11 +110,12 @@ def test_the_better_ones_are_kept():
     assert ROUGH not in second
 
 
-def test_a_rung_measures_what_it_would_have_alone():
+@pytest.mark.parametrize("distance", ["frechet", "kernel"])
+def test_a_rung_measures_what_it_would_have_alone(distance):
     """Samples of earlier rungs are used again, and are compared with the true crops of theirs."""
     tried = [SMOOTH, *(candidate(f"karras:12:{1 + k / 10}:0.005", 0.0) for k in range(8))]
     crops = textures(40)
-    _, found = searched(tried, crops=crops, budget=1900)
+    _, found = searched(tried, crops=crops, budget=1900, distance=distance)
     own = [m for m in found.table if m.candidate == SMOOTH]
     assert [m.rung for m in own] == list(range(found.own.rung + 1))
     assert len(own) > 1
@@ -126,7 +127,12 @@ def test_a_rung_measures_what_it_would_have_alone():
     for m in own:
         a, b = x[: m.crops], truth[: m.crops]
         assert m.psnr == pytest.approx(float(psnr(a, b).mean()), abs=1e-4)
-        assert m.distance == pytest.approx(frechet_between(few(looks(a)), few(looks(b))), rel=1e-4)
+        pair = few(looks(a)), few(looks(b))
+        by_hand = {
+            "frechet": frechet_between(*pair),
+            "kernel": kernel_distance(*pair, paired=True),
+        }
+        assert m.distance == pytest.approx(by_hand[distance], rel=1e-4)
 
 
 def test_the_same_each_time_and_another_with_another_seed():

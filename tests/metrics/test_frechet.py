@@ -99,6 +99,20 @@ def test_a_kernel_distance_is_unbiased():
     assert kernel_distance(draws(200, 2), draws(200, 2, seed=1) + 0.5) > 0.3
 
 
+def test_pairs_that_show_the_same_are_no_draws_of_their_own():
+    """Two noisy views of each thing: the mean is 0 without the pairs, and below with them."""
+    sets = [draws(3, 8, 2, seed=s) for s in range(400)]
+    views = [(2 * u + 0.3 * a, 2 * u + 0.3 * b) for u, a, b in sets]
+    without, with_them = (
+        torch.tensor([kernel_distance(a, b, paired=paired) for a, b in views])
+        for paired in (True, False)
+    )
+    assert abs(float(without.mean())) < 4 * float(without.std()) / 20
+    assert float(with_them.mean()) < -4 * float(with_them.std()) / 20
+    with pytest.raises(ShapeError, match="pairs of 4 and 5"):
+        kernel_distance(draws(4, 2), draws(5, 2), paired=True)
+
+
 class Means(nn.Module):
     """A feature network as torchmetrics wants one: means over quarters of the picture."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -38,7 +39,7 @@ _Distance: TypeAlias = Callable[[Tensor, Tensor], float]
 
 _DISTANCES: Mapping[DistanceName, _Distance] = {
     "frechet": frechet_between,
-    "kernel": kernel_distance,
+    "kernel": partial(kernel_distance, paired=True),
 }
 #: Crops of the first rung: this many for each dimension.
 _CROPS_A_DIMENSION = 2

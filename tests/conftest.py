@@ -15,8 +15,8 @@ collect_ignore_glob = ["*conftest.py"]
 
 #: Not ``training``, ``zoo`` and ``cli``, whose settings are pydantic's to check.
 _CHECKED = (
-    "diffusion", "guidance", "io", "linalg", "metrics", "nn", "operators", "pipeline", "samplers",
-    "tiling",
+    "diffusion", "evaluation", "guidance", "io", "linalg", "metrics", "nn", "operators",
+    "pipeline", "samplers", "tiling",
 )  # fmt: skip
 jaxtyping.install_import_hook([f"sfumato.{name}" for name in _CHECKED], "typechecker.check")
 

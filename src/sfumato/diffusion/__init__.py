@@ -10,6 +10,7 @@ from sfumato.diffusion.schedule import (
     linear_alpha_bar,
     linear_sigmas,
     parse_schedule,
+    resampled,
     respaced,
     sigma_of,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "linear_alpha_bar",
     "linear_sigmas",
     "parse_schedule",
+    "resampled",
     "respaced",
     "sigma_of",
     "upsampled",

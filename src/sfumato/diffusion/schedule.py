@@ -8,7 +8,9 @@ They differ by the factor ``a_t``:  ``σ² = (1 − ᾱ) / ᾱ``.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,10 +105,26 @@ def karras(
     return [*((a + i / (n_steps - 1) * (b - a)) ** rho for i in range(n_steps)), 0.0]
 
 
+def resampled(sigmas: Sequence[float], n: int) -> tuple[float, ...]:
+    """Return ``n`` noise levels through the same range, dense where ``sigmas`` are.
+
+    ``log σ`` is interpolated linearly over the number of the step.
+
+    >>> [round(s, 3) for s in resampled((1.0, 0.1, 0.01), 5)]
+    [1.0, 0.316, 0.1, 0.032, 0.01]
+    """
+    if n == len(sigmas):
+        return tuple(sigmas)
+    places = np.linspace(0, len(sigmas) - 1, n) if n > 1 else np.zeros(1)
+    logs = np.interp(places, np.arange(len(sigmas)), np.log(sigmas))
+    return tuple(math.exp(v) for v in logs)
+
+
 def parse_schedule(text: str) -> tuple[float, ...]:
     """Read noise levels: ``karras:STEPS:FIRST:LAST[:RHO]``, ``linear:STEPS``, or numbers.
 
-    ``linear`` ends at the γ that SR3's training ends at (T = 2000, β from 1e-6 to 1e-2).
+    ``linear`` ends at the γ that SR3's training ends at (T = 2000, β from 1e-6 to 1e-2);
+    ``linear:STEPS:BETA:GAMMA`` names the first β and the last γ.
 
     >>> parse_schedule("2, 1, 0.5")
     (2.0, 1.0, 0.5)
@@ -117,9 +135,9 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     try:
         if name == "karras" and len(rest) in (3, 4):
             return tuple(karras(int(rest[0]), *(float(v) for v in rest[1:]))[:-1])
-        if name == "linear" and len(rest) == 1:
-            gamma_T = float(linear_alpha_bar(2000, 1e-6, 1e-2)[-1])
-            return tuple(linear_sigmas(int(rest[0]), gamma_T)[:-1])
+        if name == "linear" and len(rest) in (1, 3):
+            beta_1, gamma_T = (float(v) for v in rest[1:] or (1e-6, _trained_gamma()))
+            return tuple(linear_sigmas(int(rest[0]), gamma_T, beta_1)[:-1])
         if not rest:
             return tuple(float(v) for v in name.split(","))
     except ValueError as error:
@@ -129,3 +147,7 @@ def parse_schedule(text: str) -> tuple[float, ...]:
         f"the schedule {text!r}",
         expected="karras:STEPS:FIRST:LAST, linear:STEPS, or noise levels with commas: 2,1,0.5",
     )
+
+
+def _trained_gamma() -> float:
+    return float(linear_alpha_bar(2000, 1e-6, 1e-2)[-1])

@@ -1,12 +1,17 @@
 """How good, how faithful and how seamless a result is: plain functions of tensors in [0, 1].
 
 - ``psnr``, ``psnr_luma``, ``ssim``, ``ShiftTolerantLPIPS``: the distance from a reference picture.
+- ``frechet_between``, ``kernel_distance``: the distance between two sets of pictures, by their
+  features; ``PooledAlexNet`` makes such, ``Projection`` leaves few of them.
 - ``rmse``, ``consistency``: does the result still explain its measurement, ``A x = y``?
 - ``seam_score``, ``seam_band``, ``seam_report``: can the borders of the tiles be seen?
   ``SeamMeter`` tells the same of a picture larger than memory.
 """
 
 from sfumato.metrics.consistency import Consistency, consistency, rmse
+from sfumato.metrics.features import Features, PooledAlexNet, Projection
+from sfumato.metrics.frechet import FeatureVectors, frechet_between, frechet_distance, moments
+from sfumato.metrics.kernel import kernel_distance
 from sfumato.metrics.perceptual import ShiftTolerantLPIPS
 from sfumato.metrics.psnr import psnr, psnr_luma, to_luma
 from sfumato.metrics.seam import (
@@ -23,11 +28,19 @@ from sfumato.metrics.ssim import ssim
 __all__ = [
     "Border",
     "Consistency",
+    "FeatureVectors",
+    "Features",
+    "PooledAlexNet",
+    "Projection",
     "SeamMeter",
     "SeamReport",
     "ShiftTolerantLPIPS",
     "consistency",
+    "frechet_between",
+    "frechet_distance",
     "grid_borders",
+    "kernel_distance",
+    "moments",
     "psnr",
     "psnr_luma",
     "rmse",

@@ -72,7 +72,7 @@ class ShiftTolerantLPIPS:
 
     def __init__(self, weights: Path | None = None) -> None:
         """Load ``weights``, by default the file of the installed ``stlpips_pytorch``."""
-        self._stages = _load(weights or find_weights())
+        self._trunk = Trunk(weights or find_weights())
 
     def __call__(self, a: Pictures, b: Pictures) -> Scores:
         """Return one distance a picture: () for (channels, height, width), (batch,) for a batch.
@@ -83,22 +83,38 @@ class ShiftTolerantLPIPS:
         Raises ShapeError for shapes that differ, other channels, and sides below 21 pixels.
         """
         check_pictures(a, b)
-        _check_size(a)
-        stages = [stage.to(a) for stage in self._stages]
         distance = a.new_zeros(a.shape[:-3] or (1,))
-        layers = zip(stages, _features(a, stages), _features(b, stages), strict=True)
-        for stage, a_l, b_l in layers:
-            square = (_unit(a_l) - _unit(b_l)).square()
-            distance = distance + functional.conv2d(square, stage.channel_weights).mean(
-                dim=(-3, -2, -1)
-            )
+        for (a_l, weights), (b_l, _) in zip(self._trunk(a), self._trunk(b), strict=True):
+            square = (a_l - b_l).square()
+            distance = distance + functional.conv2d(square, weights).mean(dim=(-3, -2, -1))
         return distance.view(a.shape[:-3])
 
 
-def find_weights() -> Path:
+class Trunk:
+    """The five layers of features, each with the weights of its channels.
+
+    Raises ModelError where the file is damaged.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        self._stages = _load(weights)
+
+    def __call__(self, pictures: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``â_l`` (batch, channels, height, width), of length 1 at each place, and ``w_l``.
+
+        ``w_l`` is (1, channels, 1, 1). Raises ShapeError for channels other than 1 or 3, and for
+        sides below 21 pixels.
+        """
+        _check_size(pictures)
+        stages = [stage.to(pictures) for stage in self._stages]
+        for stage, features in zip(stages, _features(pictures, stages), strict=True):
+            yield _unit(features), stage.channel_weights
+
+
+def find_weights(wanted_by: str = "LPIPS") -> Path:
     """Return where the installed ``stlpips_pytorch`` keeps the weights, without importing it.
 
-    Raises SettingsError where it is not installed.
+    Raises SettingsError where it is not installed, and says who needs it.
 
     >>> find_weights().name
     'alex_shift_tolerant.pth'
@@ -109,7 +125,7 @@ def find_weights() -> Path:
         if (path := Path(folder) / WEIGHTS).is_file():
             return path
     raise SettingsError(
-        f"LPIPS needs the weights of the package {PACKAGE}, which is not installed",
+        f"{wanted_by} needs the weights of the package {PACKAGE}, which is not installed",
         do='install it with: pip install "sfumato[lpips]"',
     )
 

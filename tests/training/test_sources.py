@@ -96,6 +96,15 @@ def test_an_epoch_shows_every_shard_in_proportion_to_its_size(shards):
     assert [other.order(e) for e in range(9)] != [source.order(e) for e in range(9)]
 
 
+def test_each_epoch_goes_through_the_shards_in_its_order(shards):
+    one = SETTINGS.model_copy(update={"batch_pixels": 64})  # a picture a step, 32 an epoch
+    source = open_source(shards, one, CPU)
+    sizes = [12, 7, 9, 4]
+    for epoch in range(6):
+        turns = [source.turns(32 * epoch + k)[0] for k in range(32)]
+        assert turns == [shard for shard in source.order(epoch) for _ in range(sizes[shard])]
+
+
 def test_every_picture_of_shards_is_shown(shards):
     source = open_source(shards, SETTINGS, CPU)
     seen = torch.cat([shown(source.crops(Draws(3, k, 0, 5), 8)) for k in range(100)])

@@ -141,6 +141,18 @@ def test_processes_stop_together_and_go_on_to_the_same_bits(alone, photographs, 
     assert_close(a, states(alone[0])[0])
 
 
+def test_the_clock_of_the_main_process_counts(photographs, tmp_path):
+    """The others' minutes are over, and their time to save has come, at once."""
+
+    def schedule(processes):
+        minutes = 1e9 if processes.main else 0
+        return Schedule(processes=processes, save_minutes=minutes, stop_minutes=minutes)
+
+    for some in train_in_threads(2, TINY, photographs, tmp_path, schedule):
+        assert [e.step for e in some if isinstance(e, Saved)] == [TINY.steps]
+        assert isinstance(some[-1], Finished)
+
+
 def test_one_process_needs_nobody():
     processes = Alone()
     assert processes.share(5) == (0, 5)

@@ -81,7 +81,7 @@ def test_a_run_leaves_a_log_and_sheets(folder):
 
 
 def test_without_tensorboard_one_line_says_so(folder, monkeypatch):
-    monkeypatch.setattr("sfumato.training.log.find_spec", lambda name: None)
+    monkeypatch.setattr("sfumato.training.log.installed", lambda name: False)
     result = call(folder, "--recipe", str(folder / "recipe.toml"))
     assert result.output.count("Without tensorboard") == 1
     assert not (folder / "run" / "tensorboard").exists()

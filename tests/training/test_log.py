@@ -44,7 +44,7 @@ def rows(out):
 
 @pytest.fixture
 def no_board(monkeypatch):
-    monkeypatch.setattr("sfumato.training.log.find_spec", lambda name: None)
+    monkeypatch.setattr("sfumato.training.log.installed", lambda name: False)
 
 
 def test_the_table_has_a_row_a_report_and_the_figures_of_validations(no_board, tmp_path):

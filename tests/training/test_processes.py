@@ -160,7 +160,7 @@ def test_one_process_needs_nobody():
 
 
 def test_without_accelerate_a_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("sfumato.training.processes.find_spec", lambda name: None)
+    monkeypatch.setattr("sfumato.training.processes.installed", lambda name: False)
     with pytest.raises(SettingsError, match=r'pip install "sfumato\[train\]"'):
         Together()
 

@@ -330,7 +330,9 @@ def test_datasets_in_all_their_forms(rows, tmp_path):
     )
     (tmp_path / "rows").mkdir()
     dataset.to_parquet(str(tmp_path / "rows" / "train.parquet"))
-    for name in ("saved", "splits", "rows", "rows/train.parquet", f"hf:{tmp_path}/rows:train"):
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    names = ("saved", "splits", "rows", "rows/train.parquet", arrow, f"hf:{tmp_path}/rows:train")
+    for name in map(str, names):
         data = name if name.startswith("hf:") else tmp_path / name
         held = load_photographs(data, min_side=8, halvings=0)
         assert held.n_photographs == 5, name
@@ -353,6 +355,6 @@ def test_datasets_that_will_not_do_are_told_apart(rows, tmp_path):
 
 
 def test_without_the_library_a_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("sfumato.training.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("sfumato.training.hub.installed", lambda name: False)
     with pytest.raises(SettingsError, match=r'pip install "sfumato\[train\]"'):
         entries_of("hf:some/name")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SettingsError
+from sfumato.training._optional import installed
 from sfumato.training.pictures import Entry
 
 #: What a name of a dataset begins with; ``hf:NAME:SPLIT`` names a split, by default "train".
@@ -27,7 +27,7 @@ def dataset_entries(data: str) -> tuple[Iterator[Entry], tuple[str, ...]]:
     or folder of parquet or arrow files. Raises SettingsError where the library is missing, there
     is no such dataset or split, or no column holds pictures.
     """
-    if find_spec("datasets") is None:
+    if not installed("datasets"):
         raise SettingsError(
             f"{data} is a dataset, and the library for those is not installed",
             do='install it with: pip install "sfumato[train]"',

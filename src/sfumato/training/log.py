@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, final
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from sfumato.io import Picture, write_picture
 from sfumato.io._atomic import atomic_path
+from sfumato.training._optional import installed
 from sfumato.training.events import Event, Finished, Started, Stepped, Stopped, Validated
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Log:
     @property
     def remark(self) -> str | None:
         """A line for the user where something is left out, else None."""
-        if find_spec("tensorboard") is not None:
+        if installed("tensorboard"):
             return None
         return 'Without tensorboard; its logs need: pip install "sfumato[train]"'
 
@@ -71,7 +71,7 @@ class Log:
         for path in (self._out / SAMPLES).glob("step-*.png"):
             if _step_of(path) > step:
                 path.unlink()
-        if find_spec("tensorboard") is not None:
+        if installed("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(self._out / BOARD), purge_step=step + 1)

@@ -130,8 +130,8 @@ def prepared(picture: Pixels, side: int) -> Pixels:
 def area_weights(n: int, m: int) -> npt.NDArray[np.float32]:
     """Return the means over ``m`` equal intervals of ``n`` pixels as a matrix, (m, n) float32.
 
-    >>> area_weights(3, 2).round(3).tolist()
-    [[0.667, 0.333, 0.0], [0.0, 0.333, 0.667]]
+    >>> (3 * area_weights(3, 2)).round().tolist()
+    [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
     """
     edges = np.arange(m + 1) * (n / m)
     pixels = np.arange(n)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sfumato.errors import SettingsError
+from sfumato.training._optional import installed
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -79,7 +79,7 @@ class Together(Processes):
     """
 
     def __init__(self, *, cpu: bool = False) -> None:
-        if find_spec("accelerate") is None:
+        if not installed("accelerate"):
             raise SettingsError(
                 "several processes, without the library that joins them",
                 do='install it with: pip install "sfumato[train]"',

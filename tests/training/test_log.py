@@ -1,6 +1,7 @@
 """What a run leaves to be looked at."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -105,8 +106,13 @@ def test_a_run_that_was_finished_leaves_its_log_alone(no_board, tmp_path):
 
 def test_a_log_that_cannot_be_written_is_told(no_board, tmp_path):
     (tmp_path / "run").write_text("a file stands in the way")
-    with pytest.raises((OutputError, FileExistsError)):
+    with pytest.raises(OutputError):
         Log(tmp_path / "run")(started(0))
+    log = Log(tmp_path / "other")
+    log(started(0))
+    shutil.rmtree(tmp_path / "other")
+    with pytest.raises(OutputError, match=r"log.csv cannot be written: No such file"):
+        log(Stepped(10, 0.5, 1e-3, 2.5))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -158,6 +158,10 @@ def test_shards_that_cannot_be_read_are_named(tmp_path):
     for name in ("cut.tar", "no.tar", "nowhere-{0..3}.tar"):
         with pytest.raises(SettingsError, match=r"the shard .*cannot be read.*not compressed"):
             open_source(tmp_path / name, SETTINGS, CPU)
+    source = open_source(tmp_path / "a.tar", SETTINGS, CPU)
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(SettingsError, match=r"the shard .*a.tar cannot be read"):
+        source.crops(Draws(3, 0, 0, 5), 8)
     with tarfile.open(tmp_path / "empty.tar", "w") as tar:
         add(tar, "a.txt", b"")
     with pytest.raises(SettingsError, match=r"no picture in 1 shards, empty.tar; expected"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 
 from torch import Tensor
 
+from sfumato.errors import OutputError
 from sfumato.io import Picture, write_picture
 from sfumato.io._atomic import atomic_path
 from sfumato.training._optional import installed
@@ -80,8 +81,13 @@ class Log:
         named = {"loss": event.loss, "rate": event.learning_rate, "seconds": event.seconds}
         row = {"step": str(event.step)} | {name: f"{value:.6g}" for name, value in named.items()}
         self._rows.append(row)
-        with (self._out / TABLE).open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        try:
+            with (self._out / TABLE).open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        except OSError as error:
+            raise OutputError(
+                f"{self._out / TABLE} cannot be written: {error.strerror}"
+            ) from error
         self._scalars(named, event.step)
 
     def _validate(self, event: Validated) -> None:
@@ -123,7 +129,6 @@ class Log:
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(self._rows)
-        self._out.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._out / TABLE) as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 

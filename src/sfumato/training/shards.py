@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TypeAlias, final
 
@@ -57,8 +58,15 @@ class Shard:
     samples: tuple[Sample, ...]
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the pictures of the shard, not yet decoded, one after the other."""
-        with self.path.open("rb") as file:
+        """Yield the pictures of the shard, not yet decoded, one after the other.
+
+        Raises SettingsError where the file is gone.
+        """
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        with file:
             for s in self.samples:
                 file.seek(s.offset)
                 yield Entry(self.path / s.name, file.read(s.size), s.label)
@@ -78,11 +86,15 @@ def index_shard(path: Path) -> Shard:
                     tail = _bytes(file, m.offset_data + max(0, m.size - _TAIL), min(_TAIL, m.size))
                     samples.append(Sample(m.name, m.offset_data, m.size, tail, label))
     except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"the shard {path} cannot be read: {error}",
-            expected="a tar file that is whole and not compressed",
-        ) from error
+        raise _unreadable(path, error) from error
     return Shard(path, tuple(samples))
+
+
+def _unreadable(path: Path, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"the shard {path} cannot be read: {error}",
+        expected="a tar file that is whole and not compressed",
+    )
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -188,9 +200,7 @@ class Shards:
 
     def order(self, epoch: int) -> list[int]:
         """Return in which order an epoch goes through the shards."""
-        u = Draws(self._seed, epoch, 0, 1).uniform(Purpose.SHARDS, len(self._shards))[0]
-        order: list[int] = u.argsort(stable=True).tolist()
-        return order
+        return list(_order(self._seed, epoch, len(self._shards)))
 
     def turns(self, step: int) -> list[int]:
         """Return the shards in order from the one on that has its turn at ``step``."""
@@ -232,6 +242,12 @@ class Shards:
         """Begin to decode the shard whose turn comes next, if it is another one."""
         if turns and self._ahead is None and turns[0] != self._held[0]:
             self._ahead = turns[0], self._worker.submit(self._decode, turns[0])
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, n: int) -> tuple[int, ...]:
+    u = Draws(seed, epoch, 0, 1).uniform(Purpose.SHARDS, n)[0]
+    return tuple(u.argsort(stable=True).tolist())
 
 
 def _digest(shards: Sequence[Shard]) -> str:

@@ -19,8 +19,8 @@ demo: .venv/.installed  ## Restore a few pictures, into demo/
 test: check  ## What must be green before a commit: check, tests, examples, coverage
 	$(PYTEST) $(COVERAGE)
 
-test-all: check  ## The same with the slow tests, Ray and object storage
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,ray,remote]"
+test-all: check  ## The same with the slow tests, Ray, object storage, datasets and accelerate
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,ray,remote,train]"
 	$(PYTEST) $(COVERAGE) -m ""
 
 check: .venv/.installed-dev  ## Format, lint, types, layers

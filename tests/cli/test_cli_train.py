@@ -1,7 +1,9 @@
 """``sfumato train``: parses, trains, shows, goes on."""
 
+import csv
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def folder(tmp_path):
 def call(folder, *options):
     photos = str(folder / "photos")
     required = ["--data", photos, "--holdout", photos, "--out", str(folder / "run")]
-    given = [*required, "--device", "cpu", "--batch", "1", *options]
+    given = [*required, *options, "--device", "cpu", "--batch", "1"]
     return CliRunner().invoke(train_app, ["prior", *given])
 
 
@@ -58,6 +60,48 @@ def test_a_recipe_is_run_stage_by_stage_and_goes_on(folder):
     assert "Only 2 photographs" in second.output
     assert load_prior(folder / "run" / "stage-1" / "prior.safetensors").stride == 4
     assert load_prior(folder / "run" / "prior.safetensors").stride == 4
+
+
+def test_a_run_leaves_a_log_and_sheets(folder):
+    recipe = ["--recipe", str(folder / "recipe.toml"), "--prepare", "16"]
+    for minutes in ("0", "60"):
+        result = call(folder, *recipe, "--minutes", minutes)
+        assert result.exit_code == 0, result.output
+    for stage, last in (("run/stage-1", 4), ("run", 3)):
+        with (folder / stage / "log.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        steps = [int(row["step"]) for row in rows]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == last
+        assert float(rows[-1]["dB at noise 0.1"]) > 0
+        sheet = pyvips.Image.new_from_file(
+            str(folder / stage / "samples" / f"step-{last:06d}.png")
+        )
+        assert (sheet.width, sheet.height) == (4 + 3 * 20, 4 + 2 * 20), "pictures of 16 pixels"
+
+
+def test_without_tensorboard_one_line_says_so(folder, monkeypatch):
+    monkeypatch.setattr("sfumato.training.log.installed", lambda name: False)
+    result = call(folder, "--recipe", str(folder / "recipe.toml"))
+    assert result.output.count("Without tensorboard") == 1
+    assert not (folder / "run" / "tensorboard").exists()
+
+
+def test_crops_must_fit_what_is_prepared(folder):
+    result = call(folder, "--recipe", str(folder / "recipe.toml"), "--prepare", "12")
+    assert isinstance(result.exception, SettingsError)
+    assert "options: prepare = 12" in str(result.exception)
+
+
+def test_shards_are_trained_on(folder):
+    with tarfile.open(folder / "a-0.tar", "w") as tar:
+        for k in range(2):
+            tar.add(folder / "photos" / f"{k}.png", f"{k}.png")
+        tar.add(folder / "recipe.toml", "x.png")
+    recipe = ["--recipe", str(folder / "recipe.toml")]
+    result = call(folder, *recipe, "--data", str(folder / "a-{0..0}.tar"))
+    assert result.exit_code == 0, result.output
+    assert "x.png: skipped, unreadable" in "".join(result.output.split("\n"))
 
 
 def test_steps_belong_to_one_stage(folder):

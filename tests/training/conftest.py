@@ -1,7 +1,17 @@
 """A few small photographs, made up."""
 
 import pytest
+import torch
 from made_up_photographs import draw, write
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Small networks are slower on several threads, and bits depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

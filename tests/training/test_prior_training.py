@@ -8,7 +8,7 @@ import torch
 
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import ModelError, SettingsError
-from sfumato.io import load_checkpoint
+from sfumato.io import load_checkpoint, save_checkpoint
 from sfumato.nn import UNetConfig, seeded_unet
 from sfumato.training import (
     Finished,
@@ -39,14 +39,6 @@ TINY = PriorSettings(
     learning_rate=0.01,
     seed=5,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def variant(**changes):
@@ -181,6 +173,19 @@ def test_other_settings_and_photographs_are_refused(photographs, tmp_path):
     (fewer / "0.png").write_bytes((photographs / "0.png").read_bytes())
     with pytest.raises(SettingsError, match="other photographs"):
         next(train_prior(TINY, fewer, tmp_path))
+
+
+def test_a_run_from_before_a_setting_goes_on_with_its_default(finished, photographs, tmp_path):
+    list(train_prior(TINY, photographs, tmp_path, schedule=Schedule(stop=after(5))))
+    state, new = tmp_path / "state.safetensors", ("prepare", "orientations")
+    tensors, record = load_checkpoint(state)
+    record["settings"] = {k: v for k, v in record["settings"].items() if k not in new}
+    save_checkpoint(state, tensors, record)
+    with pytest.raises(SettingsError, match="orientations 'all' -> 'none'"):
+        next(train_prior(variant(orientations="none"), photographs, tmp_path))
+    list(train_prior(TINY, photographs, tmp_path))
+    a, b = weights(tmp_path / "prior.safetensors"), weights(finished[0] / "prior.safetensors")
+    assert same(a, b)
 
 
 def test_a_run_starts_from_given_weights(finished, photographs, tmp_path):

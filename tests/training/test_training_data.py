@@ -11,7 +11,7 @@ from made_up_photographs import draw, write
 from sfumato.errors import SettingsError
 from sfumato.training import load_photographs
 from sfumato.training._draws import Draws, Purpose
-from sfumato.training.data import copies
+from sfumato.training.pictures import copies
 
 
 def test_numbers_depend_on_seed_step_purpose_and_example_only():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import deque
@@ -16,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sfumato.training import Event, Schedule
+    from sfumato.training import Event, LeftOut, Processes, Schedule, Started
     from sfumato.training.settings import RunSettings
 
     _Settings = TypeVar("_Settings", bound=RunSettings)
@@ -27,6 +28,15 @@ _FEW_PHOTOGRAPHS = 100
 _INTERRUPTED = 130
 _CROP_PIXELS = 64 * 64
 
+_DATA = (
+    "Photographs to train on: a folder, a dataset (hf:NAME, hf:NAME:SPLIT, or a folder or file of "
+    "parquet or arrow), or shards (photos-{00..12}.tar, or a folder of .tar)."
+)
+_PREPARE = (
+    "Drop smaller pictures, resize the largest square in the middle by area to this side, and "
+    "train on that, half of them mirrored; else on random crops."
+)
+
 
 @train_app.callback()
 def _train() -> None:
@@ -35,10 +45,10 @@ def _train() -> None:
 
 @train_app.command()
 def prior(
-    data: Annotated[Path, typer.Option(help="Folder of photographs to train on.")],
+    data: Annotated[str, typer.Option(help=_DATA)],
     out: Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")],
     holdout: Annotated[
-        Path | None, typer.Option(help="Folder of photographs to validate on.")
+        str | None, typer.Option(help="Photographs to validate on, named like --data.")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Settings, in stages (recipes/prior.toml).")
@@ -53,6 +63,7 @@ def prior(
     batch: Annotated[
         int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
     ] = None,
+    prepare: Annotated[int | None, typer.Option(help=_PREPARE)] = None,
     save_minutes: Annotated[float, typer.Option(help="Time between saved states.")] = 10.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
@@ -64,7 +75,13 @@ def prior(
     from sfumato.training import PriorSettings, train_prior
     from sfumato.training.prior import RESULT
 
-    given: dict[str, object] = {"init": init, "steps": steps, "batch": batch, "seed": seed}
+    given: dict[str, object] = {
+        "init": init,
+        "steps": steps,
+        "batch": batch,
+        "prepare": prepare,
+        "seed": seed,
+    }
     stages = _stages(PriorSettings, recipe, given)
     _run(
         stages,
@@ -81,10 +98,10 @@ def prior(
 
 @train_app.command()
 def sr3(
-    data: Annotated[Path, typer.Option(help="Folder of photographs to train on.")],
+    data: Annotated[str, typer.Option(help=_DATA)],
     out: Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")],
     holdout: Annotated[
-        Path | None, typer.Option(help="Folder of photographs to validate on.")
+        str | None, typer.Option(help="Photographs to validate on, named like --data.")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Settings, in stages (recipes/sr3.toml).")
@@ -114,6 +131,7 @@ def sr3(
     batch: Annotated[
         int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
     ] = None,
+    prepare: Annotated[int | None, typer.Option(help=_PREPARE)] = None,
     save_minutes: Annotated[float, typer.Option(help="Time between saved states.")] = 10.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
@@ -133,6 +151,7 @@ def sr3(
         "init": init,
         "steps": steps,
         "batch": batch,
+        "prepare": prepare,
         "seed": seed,
         "scale": scale,
         "accumulate": accumulate,
@@ -161,26 +180,37 @@ def _run(
     minutes: float | None,
     save_minutes: float,
 ) -> None:
-    """Train stage after stage, show how it goes, and end when asked to."""
-    from sfumato.training import Schedule, Stopped, stage_runs
+    """Train stage after stage, show and log how it goes, and end when asked to.
 
-    where = _device(device)
+    Of several processes that train together, the main one shows and logs.
+    """
+    from sfumato.training import Log, Schedule, Stopped, stage_runs
+
+    processes, where = _processes(device)
     end = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     runs = stage_runs(stages, out, result)
-    with _interruption() as interrupted, _progress() as progress:
+    with _interruption() as interrupted, _progress(processes.main) as progress:
         for number, (settings, folder) in enumerate(runs, 1):
-            show = _Display(progress, f"stage {number} of {len(runs)}")
+            show, log = _Display(progress, f"stage {number} of {len(runs)}"), Log(folder)
+            if number == 1 and processes.main and log.remark:
+                progress.console.print(log.remark, highlight=False, markup=False)
             schedule = Schedule(
                 device=where,
                 save_minutes=save_minutes,
                 stop_minutes=(end - time.monotonic()) / 60,
                 stop=lambda: bool(interrupted),
                 compile_network=where.startswith("cuda"),
+                processes=processes,
             )
             for event in train(settings, folder, schedule):
-                show(event)
+                if processes.main:
+                    show(event)
+                    log(event)
             if isinstance(event, Stopped):
-                raise typer.Exit(_INTERRUPTED if interrupted else 0)
+                break
+    processes.leave()
+    if isinstance(event, Stopped):
+        raise typer.Exit(_INTERRUPTED if interrupted else 0)
 
 
 def _stages(
@@ -202,17 +232,24 @@ def _stages(
     if "batch" in changes:
         changes["batch_pixels"] = int(str(changes.pop("batch"))) * _CROP_PIXELS
     first = changes.pop("init", stages[0].init)
-    stages = [kind.of(s.model_dump() | changes, where="options") for s in stages]
+    told = [s.model_dump(exclude_unset=True) for s in stages]
+    stages = [kind.of(values | changes, where="options") for values in told]
     stages[0] = stages[0].model_copy(update={"init": first})
     return stages
 
 
-def _device(device: str) -> str:
+def _processes(device: str) -> tuple[Processes, str]:
+    """Return the processes that a launcher started, this one among them, and its device."""
     import torch
 
+    from sfumato.training import Alone, Together
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        together = Together(cpu=device == "cpu")
+        return together, together.device if device in ("auto", "cuda") else device
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Alone(), device
 
 
 @contextmanager
@@ -233,7 +270,7 @@ def _interruption() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def _progress(shown: bool) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     with Progress(
@@ -241,6 +278,7 @@ def _progress() -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[told]}"),
+        disable=not shown,
     ) as progress:
         yield progress
 
@@ -301,11 +339,11 @@ class TimeLeft:
 
 def describe(event: Event, loss: float) -> list[str]:
     """Return the lines that an event leaves on the screen; ``loss`` is the last one reported."""
-    from sfumato.training import Finished, Saved, Started, Stopped, Validated
+    from sfumato.training import Finished, LeftOut, Saved, Started, Stopped, Validated
 
     match event:
         case Started():
-            lines = [f"{s.path}: skipped, {s.reason}" for s in event.skipped]
+            lines = _skipped(event)
             if event.n_photographs < _FEW_PHOTOGRAPHS:
                 lines.append(
                     f"Only {event.n_photographs} photographs: it will learn them by heart."
@@ -315,6 +353,8 @@ def describe(event: Event, loss: float) -> list[str]:
                 f"photographs, {event.n_holdout} held out, from step {event.step}"
             )
             return lines
+        case LeftOut():
+            return _skipped(event)
         case Validated():
             return [f"step {event.step}  loss {loss:.4f}  {_shown(event.figures)}"]
         case Stopped():
@@ -325,6 +365,10 @@ def describe(event: Event, loss: float) -> list[str]:
             return [f"step {event.step}  loss {loss:.4f}  saved"]
         case _:
             return []
+
+
+def _skipped(event: Started | LeftOut) -> list[str]:
+    return [f"{s.path}: skipped, {s.reason}" for s in event.skipped]
 
 
 def _shown(figures: Mapping[str, float]) -> str:

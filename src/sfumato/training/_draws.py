@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     ROUNDS = 4
     CONDITION = 5
     DROP = 6
+    SHARDS = 7
 
 
 @dataclass(frozen=True)

@@ -8,57 +8,104 @@ gather, on the CPU or on a GPU. Each is kept at full size and, averaged over box
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import final
+from typing import Literal, TypeAlias, final
 
 import numpy as np
-import numpy.typing as npt
-import pyvips
 import torch
 from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.errors import ImageError, SettingsError
+from sfumato.errors import ImageError
 from sfumato.training._draws import Draws, Purpose
+from sfumato.training.pictures import Entry, Pixels, Skipped, copies, prepared
 
-_Pixels = npt.NDArray[np.uint8]
+#: All eight positions of a square, half of the crops mirrored, or as they are.
+Orientations: TypeAlias = Literal["all", "flip", "none"]
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A file that was left out, and why."""
+class Reading:
+    """How pictures are read.
 
-    path: Path
-    reason: str
+    ``min_side`` is the side of the largest crop, in pixels: pictures, and copies, with a shorter
+    side are left out; ``halvings`` counts the smaller copies. ``prepare`` is the side that all are
+    brought to by the paper's preparation, None for full size; ``orientations`` are those that
+    crops show.
+    """
+
+    min_side: int = 128
+    halvings: int = 2
+    prepare: int | None = None
+    orientations: Orientations = "all"
+
+    @property
+    def smallest(self) -> int:
+        """The shortest side of a picture that can be used."""
+        return max(self.min_side, self.prepare or 0)
+
+    def read(self, entry: Entry) -> Pixels:
+        """Decode a picture, large enough for what is to come of it; ImageError says why not."""
+        return entry.decode(self.smallest)
+
+    def copies(self, picture: Pixels) -> list[Pixels]:
+        """Return what is kept of a picture: it, prepared, and its copies that are large enough.
+
+        There is at least one, where ``read`` returned the picture.
+        """
+        whole = prepared(picture, self.prepare) if self.prepare else picture
+        return [c for c in copies(whole, self.halvings) if min(c.shape[:2]) >= self.min_side]
 
 
 @final
 @dataclass(frozen=True)
 class Photographs:
-    """Pictures and their smaller copies, as one array.
+    """Pictures and their smaller copies, as one array: a ``Source`` that is held in memory.
 
-    ``pixels`` is (n_pixels, 3) uint8; picture ``k`` has ``height[k]`` rows of ``width[k]`` pixels
-    from ``start[k]`` on, and is drawn with a probability proportional to the root of its area,
-    summed in ``cumulative``. ``digest`` (SHA-256) names the pixels.
+    ``pixels`` is (n_pixels, 3) uint8; copy ``k`` has ``height[k]`` rows of ``width[k]`` pixels
+    from ``start[k]`` on, shows photograph ``photograph[k]``, and is drawn with a probability
+    proportional to the root of its area, summed in ``cumulative``. ``labels`` (n_photographs,)
+    int64 are indices into ``classes``; None where a photograph has no class. ``places``
+    (n_photographs,) int64 say which of all pictures read the photographs are. ``digest`` (SHA-256)
+    names the pixels.
     """
 
     pixels: Tensor
     start: Tensor
     height: Tensor
     width: Tensor
+    photograph: Tensor
     cumulative: Tensor
+    places: Tensor
+    orientations: Orientations
+    labels: Tensor | None
+    classes: tuple[str, ...]
     n_photographs: int
     skipped: tuple[Skipped, ...]
     digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pixels lie, and the crops will."""
+        return self.pixels.device
 
     def to(self, device: torch.device) -> Photographs:
         """Return the same photographs on ``device``."""
         moved = {
             name: getattr(self, name).to(device)
-            for name in ("pixels", "start", "height", "width", "cumulative")
+            for name in (
+                "pixels",
+                "start",
+                "height",
+                "width",
+                "photograph",
+                "cumulative",
+                "places",
+            )
         }
-        return replace(self, **moved)
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, labels=labels, **moved)
 
     def crops(self, draws: Draws, side: int) -> Images:
         """Return a random crop for each example of ``draws``, flipped and turned at random.
@@ -66,103 +113,98 @@ class Photographs:
         (n, 3, side, side), float32 in [-1, 1]. ``side`` must be at most the ``min_side`` the
         photographs were loaded with.
         """
-        u = draws.uniform(Purpose.CROP, 6).unbind(1)
-        k = torch.searchsorted(self.cumulative, u[0].contiguous(), right=True)
-        k = k.clamp(max=len(self.start) - 1)
+        u, k = self._chosen(draws)
         i = torch.arange(side, device=self.pixels.device)
-        rows = _along(u[1], u[3], self.height[k], i)
-        cols = _along(u[2], u[4], self.width[k], i)
+        turned = self.orientations == "all"
+        rows = _along(u[1], u[3] if turned else None, self.height[k], i)
+        cols = _along(u[2], None if self.orientations == "none" else u[4], self.width[k], i)
         at = rows[:, :, None] * self.width[k][:, None, None] + cols[:, None, :]
-        at = torch.where(u[5][:, None, None] < 0.5, at, at.mT) + self.start[k][:, None, None]
+        if turned:
+            at = torch.where(u[5][:, None, None] < 0.5, at, at.mT)
+        at = at + self.start[k][:, None, None]
         return self.pixels[at].permute(0, 3, 1, 2).float() / 127.5 - 1
 
+    def picture_of(self, draws: Draws) -> Tensor:
+        """Return the index of the photograph that each crop of ``draws`` shows: (n,) int64."""
+        return self.photograph[self._chosen(draws)[1]]
 
-def _along(place: Tensor, flip: Tensor, size: Tensor, i: Tensor) -> Tensor:
+    def _chosen(self, draws: Draws) -> tuple[Sequence[Tensor], Tensor]:
+        """Return six random numbers for each example, and the copy that the first one chooses."""
+        u = draws.uniform(Purpose.CROP, 6).unbind(1)
+        k = torch.searchsorted(self.cumulative, u[0].contiguous(), right=True)
+        return u, k.clamp(max=len(self.start) - 1)
+
+
+def _along(place: Tensor, flip: Tensor | None, size: Tensor, i: Tensor) -> Tensor:
     """Return the coordinates (n, side) of random windows along an axis, half of them reversed."""
     first = (place * (size - len(i) + 1)).long()
+    if flip is None:
+        return first[:, None] + i
     return first[:, None] + torch.where(flip[:, None] < 0.5, i, len(i) - 1 - i)
 
 
-def load_photographs(folder: Path, *, min_side: int = 128, halvings: int = 2) -> Photographs:
-    """Read all pictures of ``folder`` and below, in any format that libvips knows.
+def gather(
+    entries: Iterable[Entry], reading: Reading, classes: Sequence[str] = ()
+) -> tuple[Photographs | None, tuple[Skipped, ...]]:
+    """Decode ``entries`` into memory: photographs, and what was left out of them.
 
-    ``min_side`` is the side of the largest crop, in pixels: pictures, and copies, with a shorter
-    side are left out; ``halvings`` counts the smaller copies. Colours are taken as sRGB, 8 bits;
-    alpha is laid over white. It takes 4 bytes of memory a pixel. Files that are no pictures, too
-    small or grey are listed in ``skipped``; SettingsError says so where nothing is left.
+    None stands for no photographs at all. ``classes`` are the names of the labels in their order;
+    without any they are put in order by ``ordered``. It takes 4 bytes of memory a pixel.
     """
-    pictures: list[_Pixels] = []
-    skipped, n_photographs, sha = [], 0, hashlib.sha256()
-    for path in files_of(folder):
+    pictures: list[Pixels] = []
+    photograph: list[int] = []
+    places: list[int] = []
+    labels: list[str | None] = []
+    skipped, sha = [], hashlib.sha256()
+    for place, entry in enumerate(entries):
         try:
-            picture = read_rgb(path, min_side)
+            picture = reading.read(entry)
         except ImageError as error:
-            skipped.append(Skipped(path, str(error)))
+            skipped.append(Skipped(entry.path, str(error)))
             continue
         sha.update(repr(picture.shape).encode())
         sha.update(picture.data)
-        n_photographs += 1
-        pictures += [copy for copy in copies(picture, halvings) if _fits(copy, min_side)]
+        kept = reading.copies(picture)
+        photograph += [len(labels)] * len(kept)
+        labels.append(entry.label)
+        places.append(place)
+        pictures += kept
     if not pictures:
-        reasons = "; ".join(f"{s.path.name}: {s.reason}" for s in skipped[:3]) or "it is empty"
-        raise SettingsError(
-            f"no photograph in {folder} can be used ({reasons})",
-            expected=f"colour pictures of at least {min_side} x {min_side} pixels",
-            do="a prior worth using wants hundreds of photographs",
-        )
-    return _flatten(pictures, n_photographs, tuple(skipped), sha.hexdigest())
+        return None, tuple(skipped)
+    names = tuple(classes) or ordered(labels)
+    held = _flatten(pictures, reading.orientations, tuple(skipped), sha.hexdigest())
+    return replace(
+        held,
+        photograph=torch.tensor(photograph),
+        places=torch.tensor(places),
+        n_photographs=len(labels),
+        labels=indices(labels, names),
+        classes=names,
+    ), held.skipped
 
 
-def files_of(folder: Path) -> list[Path]:
-    """Return the files of ``folder`` and below in a fixed order, but for hidden ones."""
-    if not folder.is_dir():
-        raise SettingsError(f"there is no folder {folder}", expected="a folder of photographs")
-    below = (path for path in folder.rglob("*") if path.is_file())
-    shown = [p for p in below if not any(s.startswith(".") for s in p.relative_to(folder).parts)]
-    return sorted(shown, key=lambda path: path.relative_to(folder).as_posix())
+def ordered(labels: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the different labels in order: by number where all are numbers, else by name.
 
-
-def read_rgb(path: Path, min_side: int = 1) -> _Pixels:
-    """Read a colour picture as (height, width, 3) uint8, upright; ImageError says why not."""
-    try:
-        # Not `new_from_file`, which reads "photo[1].png" as a name with options.
-        source = pyvips.Source.new_from_file(str(path))
-        image = pyvips.Image.new_from_source(source, "", fail_on="error").autorot()
-        short = min(image.width, image.height)
-        if short < min_side:
-            raise ImageError(f"too small, {image.width} x {image.height} pixels")
-        if image.bands - int(image.hasalpha()) < 3:
-            raise ImageError("grey, which would teach the prior that colours are rare")
-        image = image.colourspace("srgb")
-        if image.hasalpha():
-            image = image.flatten(background=255)
-        pixels: _Pixels = np.ascontiguousarray(image.cast("uchar").numpy())
-    except pyvips.Error as error:
-        raise ImageError(f"unreadable: {str(error).strip().splitlines()[0]}") from error
-    return pixels
-
-
-def copies(picture: _Pixels, halvings: int) -> list[_Pixels]:
-    """Return ``picture`` and its copies at 1/2, 1/4, ..., each the rounded mean of 2 x 2 boxes.
-
-    >>> [c.shape for c in copies(np.zeros((9, 6, 3), np.uint8), 2)]
-    [(9, 6, 3), (4, 3, 3), (2, 1, 3)]
+    >>> ordered(["10", "9", "10"]), ordered(["dog", "10", None])
+    (('9', '10'), ('10', 'dog'))
     """
-    out = [picture]
-    for _ in range(halvings):
-        h, w = out[-1].shape[0] // 2, out[-1].shape[1] // 2
-        boxes = out[-1][: 2 * h, : 2 * w].reshape(h, 2, w, 2, 3)
-        out.append(((boxes.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8))
-    return out
+    names = {label for label in labels if label is not None}
+    numbers = all(name.isdecimal() for name in names)
+    return tuple(sorted(names, key=(lambda n: (int(n), n)) if numbers else (lambda n: (0, n))))
 
 
-def _fits(picture: _Pixels, min_side: int) -> bool:
-    return bool(min(picture.shape[:2]) >= min_side)
+def indices(labels: Sequence[str | None], classes: Sequence[str]) -> Tensor | None:
+    """Return the index of each label in ``classes``, (n,) int64; None where one has no label."""
+    index = {name: k for k, name in enumerate(classes)}
+    found = [index[label] for label in labels if label is not None]
+    return torch.tensor(found) if len(found) == len(labels) else None
 
 
 def _flatten(
-    pictures: list[_Pixels], n_photographs: int, skipped: tuple[Skipped, ...], digest: str
+    pictures: list[Pixels], orientations: Orientations, skipped: tuple[Skipped, ...], digest: str
 ) -> Photographs:
+    """Return pictures as one array, each a photograph of its own without a label."""
     height = torch.tensor([p.shape[0] for p in pictures])
     width = torch.tensor([p.shape[1] for p in pictures])
     area = height * width
@@ -172,8 +214,13 @@ def _flatten(
         start=area.cumsum(0) - area,
         height=height,
         width=width,
+        photograph=torch.arange(len(pictures)),
         cumulative=(cumulative / cumulative[-1]).float(),
-        n_photographs=n_photographs,
+        places=torch.arange(len(pictures)),
+        orientations=orientations,
+        labels=None,
+        classes=(),
+        n_photographs=len(pictures),
         skipped=skipped,
         digest=digest,
     )

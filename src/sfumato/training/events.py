@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from sfumato.training.data import Skipped
+from torch import Tensor
+
+from sfumato.training.pictures import Skipped
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,22 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Validated:
-    """What was measured of the averaged weights on the held-out photographs, by name."""
+    """What was measured of the averaged weights on the held-out photographs, by name.
+
+    ``sheet`` shows what they do on a few of these: (3, height, width) in [0, 1], or None.
+    """
 
     step: int
     figures: dict[str, float]
+    sheet: Tensor | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """More pictures turned out to be of no use, as shards were decoded."""
+
+    step: int
+    skipped: tuple[Skipped, ...]
 
 
 @dataclass(frozen=True)
@@ -62,4 +76,4 @@ class Finished:
     path: Path
 
 
-Event: TypeAlias = Started | Stepped | Validated | Saved | Stopped | Finished
+Event: TypeAlias = Started | Stepped | Validated | LeftOut | Saved | Stopped | Finished

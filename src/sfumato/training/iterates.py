@@ -25,8 +25,8 @@ from sfumato.errors import ModelError
 from sfumato.guidance import Measurement, project, rounds_spread, start_image
 from sfumato.operators import Operator, parse
 from sfumato.training._draws import Draws, Purpose
-from sfumato.training.data import Photographs
 from sfumato.training.settings import PriorSettings
+from sfumato.training.source import Source
 
 _EVEN = 1000.0  # as `karras` has it: steps are even in log σ
 _SMALLEST = 1e-5  # of a mean square error that the loss is divided by
@@ -47,14 +47,14 @@ class _Problem:
 class Iterates:
     """Rounds in progress, one at each step that is theirs (``theirs``)."""
 
-    def __init__(self, settings: PriorSettings, photographs: Photographs) -> None:
+    def __init__(self, settings: PriorSettings, photographs: Source) -> None:
         self._settings = settings
         self._photographs = photographs
-        self._device = photographs.pixels.device
+        self._device = photographs.device
         self._problem: _Problem | None = None
         self._made = 0
         self._x = torch.empty(0, device=self._device)
-        self._answers: list[Images] = []
+        self._answers = torch.empty(0, device=self._device)
 
     def theirs(self, step: int) -> bool:
         """Say whether a step is one of rounds: their share of all, evenly spread."""
@@ -67,6 +67,7 @@ class Iterates:
             self._problem, self._made = self._pose(step), 0
             p = self._problem
             self._x = torch.cat([start_image(Measurement(p.A, y[None])) for y in p.y])
+        self._answers = torch.zeros_like(self._x)
         return len(self._x)
 
     def loss(self, denoiser: Callable[[Images, Tensor], Images], first: int, count: int) -> Tensor:
@@ -76,19 +77,20 @@ class Iterates:
         x, x_0 = (v[first : first + count] for v in (self._x, p.x_0))
         sigma = torch.full((len(x),), p.sigmas[self._made], device=self._device)
         answer = denoiser(x, sigma)
-        self._answers.append(answer.detach())
+        self._answers[first : first + count] = answer.detach()
         before = _mean_square(x - x_0).clamp(min=_SMALLEST)
         return (_mean_square(answer - x_0) / before).mean()
 
-    def advance(self) -> None:
-        """Project the answers to all examples on the measurement: the next iterate."""
+    def advance(self, add: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+        """Project the answers to all examples on the measurement: the next iterate.
+
+        ``add`` sums tensors over the processes that took part in the step.
+        """
         p = self._problem
         assert p is not None, "begin() comes first"
         with torch.no_grad():
-            answers = torch.cat(self._answers)
-            self._x = project(answers, p.y, p.A, spread=rounds_spread(p.A))
+            self._x = project(add(self._answers), p.y, p.A, spread=rounds_spread(p.A))
         self._made += 1
-        self._answers.clear()
 
     def state(self) -> dict[str, Tensor]:
         """Return what a resume needs."""

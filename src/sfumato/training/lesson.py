@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from sfumato.training.data import Skipped
+from sfumato.training.source import Source
 
 
 class Lesson(ABC):
@@ -20,12 +20,10 @@ class Lesson(ABC):
 
     #: Names the files of its runs.
     kind: str
-    #: Of photographs to learn from, and what was left out of the folder.
-    n_photographs: int
+    #: The photographs to learn from.
+    source: Source
+    #: How many there are to validate on.
     n_holdout: int
-    skipped: tuple[Skipped, ...]
-    #: SHA-256 of the pixels.
-    digest: str
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -39,9 +37,12 @@ class Lesson(ABC):
     def loss(self, model: nn.Module, step: int, first: int, count: int) -> Tensor:
         """Return the mean loss of ``count`` of the step's examples, from ``first`` on."""
 
-    def end(self, step: int) -> None:
-        """Note that all examples of a step were seen."""
-        del step
+    def end(self, step: int, add: Callable[[Tensor], Tensor]) -> None:
+        """Note that all examples of a step were seen, in this process or in another.
+
+        ``add`` returns the sum of all processes' tensors; where one calls it, all must.
+        """
+        del step, add
 
     def state(self) -> dict[str, Tensor]:
         """Return what a resume needs beside weights: tensors that no step is a function of."""
@@ -54,6 +55,11 @@ class Lesson(ABC):
     @abstractmethod
     def figures(self, average: nn.Module) -> dict[str, float]:
         """Measure the averaged network on held-out photographs; nothing where there are none."""
+
+    def sheet(self, average: nn.Module) -> Tensor | None:
+        """Show what the averaged network does: (3, height, width) in [0, 1], or None."""
+        del average
+        return None
 
     @abstractmethod
     def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:

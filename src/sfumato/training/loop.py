@@ -9,15 +9,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, final
 
 from sfumato.errors import ModelError
 from sfumato.io.checkpoints import load_checkpoint
-from sfumato.training.events import Event, Finished, Saved, Started, Stopped, Validated
+from sfumato.training.events import (
+    Event,
+    Finished,
+    LeftOut,
+    Saved,
+    Started,
+    Stopped,
+    Validated,
+)
 from sfumato.training.lesson import Lesson
-from sfumato.training.run import Run
+from sfumato.training.processes import Alone, Processes
+from sfumato.training.run import Run, with_defaults
 from sfumato.training.settings import RunSettings
 from sfumato.zoo.prior import as_device
 
@@ -34,7 +43,8 @@ class Schedule:
     Every ``save_minutes`` the state is saved and the averaged weights are validated. When
     ``stop()`` is true after a step, or ``stop_minutes`` have passed in this call, the state is
     saved and the run ends: the same call goes on from there. ``compile_network`` compiles the
-    network, which pays on CUDA.
+    network, which pays on CUDA. ``processes`` are those that train together: all make the same
+    call, yield the same events but for ``Validated``, and the main one writes.
     """
 
     device: str = "cpu"
@@ -42,6 +52,7 @@ class Schedule:
     stop_minutes: float = math.inf
     stop: Callable[[], bool] = lambda: False
     compile_network: bool = False
+    processes: Processes = field(default_factory=Alone)
 
 
 def train(
@@ -61,7 +72,7 @@ def train(
         yield Finished(settings.steps, end)
         return
     device = as_device(schedule.device)
-    run = Run(settings, lesson(str(device)), device)
+    run = Run(settings, lesson(str(device)), device, schedule.processes)
     if state.is_file():
         run.restore(state)
     if schedule.compile_network:
@@ -70,34 +81,43 @@ def train(
         step=run.step,
         n_steps=settings.steps,
         n_parameters=sum(p.numel() for p in run.model.parameters()),
-        n_photographs=run.lesson.n_photographs,
+        n_photographs=run.lesson.source.n_photographs,
         n_holdout=run.lesson.n_holdout,
-        skipped=run.lesson.skipped,
+        skipped=run.lesson.source.skipped,
     )
     yield from _advance(run, state, _Clock(schedule), schedule.stop)
     if run.step < settings.steps:
         yield Stopped(run.step)
         return
-    run.export(end)
+    if run.processes.main:
+        run.export(end)
+    run.processes.wait()
     yield Finished(run.step, end)
 
 
 def _advance(run: Run, state: Path, clock: _Clock, stop: Callable[[], bool]) -> Iterator[Event]:
     """Take steps until all are done or it is time to stop, and leave the state saved."""
+    main, told = run.processes.main, len(run.lesson.source.skipped)
     while run.step < run.settings.steps:
         run.advance()
         last = run.step == run.settings.steps
-        stopping = not last and (stop() or clock.over())
-        saving = last or stopping or clock.due()
+        asked, due = run.processes.any(stop() or (main and clock.over()), main and clock.due())
+        stopping = asked and not last
+        saving = last or stopping or due
         if saving or run.step % _REPORT_STEPS == 0:
             yield run.report()
+        if more := run.lesson.source.skipped[told:]:
+            told += len(more)
+            yield LeftOut(run.step, more)
         if saving:
-            run.save(state)
+            if main:
+                run.save(state)
             yield Saved(run.step, state)
         if stopping:
+            run.processes.wait()
             return
-        if saving and (figures := run.lesson.figures(run.average)):
-            yield Validated(run.step, figures)
+        if saving and main and (figures := run.lesson.figures(run.average)):
+            yield Validated(run.step, figures, run.lesson.sheet(run.average))
 
 
 AnySettings = TypeVar("AnySettings", bound=RunSettings)
@@ -156,4 +176,6 @@ def _is_result_of(settings: RunSettings, result: Path) -> bool:
     except ModelError:
         return False
     record = config.get("training")
-    return isinstance(record, dict) and record.get("settings") == settings.model_dump(mode="json")
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+        return False
+    return with_defaults(settings, record["settings"]) == settings.model_dump(mode="json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import final
 
@@ -17,7 +17,6 @@ from sfumato.errors import SettingsError
 from sfumato.io.checkpoints import save_checkpoint
 from sfumato.nn import seeded_unet
 from sfumato.training._draws import Draws
-from sfumato.training.data import load_photographs
 from sfumato.training.events import Event
 from sfumato.training.iterates import Iterates
 from sfumato.training.lesson import Lesson
@@ -25,12 +24,17 @@ from sfumato.training.loop import Schedule, train
 from sfumato.training.loss import draw_noise, draw_sigma, edm_loss
 from sfumato.training.run import in_bfloat16
 from sfumato.training.settings import PriorSettings
+from sfumato.training.sheets import crops_for_sheet, lay_out
+from sfumato.training.source import Source, open_source
 from sfumato.training.validation import denoising_psnr, load_holdout
 from sfumato.zoo.config import PriorConfig
 from sfumato.zoo.prior import load_denoiser
 
 #: The prior that a run ends with, in its folder.
 RESULT = "prior.safetensors"
+
+#: Noise on the pictures of a sheet.
+_SHOWN_SIGMA = 0.5
 
 _FORM = ("channels", "blocks", "unshuffle", "embedding", "sigma_data")
 
@@ -45,6 +49,8 @@ def train_prior(
 ) -> Iterator[Event]:
     """Train on the photographs in ``data``, resuming what ``out`` holds; yield events.
 
+    ``data`` and ``holdout`` are each a folder, a Hugging Face dataset (``hf:NAME:SPLIT``, or its
+    folder or files), or shards (``photos-{00..12}.tar``, or a folder of them).
     The averaged weights are validated on the photographs in ``holdout``, and at the end exported
     as ``out/prior.safetensors``, which ``load_prior`` takes; a run that was finished yields
     ``Finished`` at once.
@@ -58,7 +64,7 @@ def train_prior(
     """
 
     def lesson(device: str) -> PriorLesson:
-        return PriorLesson(settings, Path(data), holdout and Path(holdout), device)
+        return PriorLesson(settings, data, holdout, device)
 
     return train(settings, lesson, Path(out), RESULT, schedule or Schedule())
 
@@ -70,17 +76,14 @@ class PriorLesson(Lesson):
     kind = "prior"
 
     def __init__(
-        self, settings: PriorSettings, data: Path, holdout: Path | str | None, device: str
+        self, settings: PriorSettings, data: Path | str, holdout: Path | str | None, device: str
     ) -> None:
-        side = max(settings.crop_cycle)
-        photographs = load_photographs(data, min_side=side, halvings=settings.halvings)
         self._settings = settings
         self._device = torch.device(device)
-        self._photographs = photographs.to(self._device)
-        self._pictures = load_holdout(Path(holdout)) if holdout else []
-        self._iterates = Iterates(settings, self._photographs)
-        self.n_photographs, self.n_holdout = photographs.n_photographs, len(self._pictures)
-        self.skipped, self.digest = photographs.skipped, photographs.digest
+        self.source: Source = open_source(data, settings, self._device)
+        self._pictures = load_holdout(holdout, prepare=settings.prepare) if holdout else []
+        self._iterates = Iterates(settings, self.source)
+        self.n_holdout = len(self._pictures)
 
     @override
     def model(self) -> EDMDenoiser:
@@ -108,14 +111,14 @@ class PriorLesson(Lesson):
         if self._iterates.theirs(step):
             return self._iterates.loss(model, first, count)
         draws = Draws(self._settings.seed, step, first, count, self._device)
-        x_0 = self._photographs.crops(draws, self._settings.crop(step)[0])
+        x_0 = self.source.crops(draws, self._settings.crop(step)[0])
         sigma, eps = draw_sigma(self._settings, draws), draw_noise(draws, x_0)
         return edm_loss(model, x_0, sigma, eps, self._settings.sigma_data)
 
     @override
-    def end(self, step: int) -> None:
+    def end(self, step: int, add: Callable[[Tensor], Tensor]) -> None:
         if self._iterates.theirs(step):
-            self._iterates.advance()
+            self._iterates.advance(add)
 
     @override
     def state(self) -> dict[str, Tensor]:
@@ -131,6 +134,17 @@ class PriorLesson(Lesson):
             return {}
         psnr = denoising_psnr(average, self._pictures, device=self._device)
         return {f"dB at noise {sigma:g}": value for sigma, value in psnr.items()}
+
+    @override
+    def sheet(self, average: nn.Module) -> Tensor | None:
+        """Show held-out photographs: with noise, without it again, and as they are."""
+        if not self._pictures:
+            return None
+        x_0 = crops_for_sheet(self._pictures).to(self._device)
+        g = torch.Generator().manual_seed(1)
+        x_t = x_0 + _SHOWN_SIGMA * torch.randn(x_0.shape, generator=g).to(self._device)
+        with torch.no_grad():
+            return lay_out([x_t, average(x_t, _SHOWN_SIGMA), x_0])
 
     @override
     def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:

@@ -18,6 +18,7 @@ from sfumato.errors import ModelError, SettingsError
 from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
 from sfumato.training.events import Stepped
 from sfumato.training.lesson import Lesson
+from sfumato.training.processes import Alone, Processes
 from sfumato.training.settings import RunSettings
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -31,8 +32,15 @@ class Run:
     ``restore`` keep everything in one file; ``export`` writes the averaged weights as a model.
     """
 
-    def __init__(self, settings: RunSettings, lesson: Lesson, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        lesson: Lesson,
+        device: torch.device,
+        processes: Processes | None = None,
+    ) -> None:
         self.settings = settings
+        self.processes = processes or Alone()
         self.lesson = lesson
         self.device = device
         self.model = lesson.model().to(device)
@@ -54,9 +62,11 @@ class Run:
         """Take one step: one batch, one update of the weights and of their average."""
         began, settings = time.monotonic(), self.settings
         n = self.lesson.begin(self.step)
-        part = math.ceil(n / settings.accumulate)
-        losses = [self._learn(k, min(part, n - k), n) for k in range(0, n, part)]
-        self.lesson.end(self.step)
+        first, count = self.processes.share(n)
+        part, end = max(1, math.ceil(count / settings.accumulate)), first + count
+        losses = [self._learn(k, min(part, end - k), n) for k in range(first, end, part)]
+        loss = self._add_up(losses)
+        self.lesson.end(self.step, self.processes.add)
         torch.nn.utils.clip_grad_norm_(self._weights, settings.clip_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = settings.rate(self.step)
@@ -66,7 +76,7 @@ class Run:
         rate = max(settings.ema_rate, 1 / (self.step / 5 + 1))
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._weights, rate)
-        self._losses.append(torch.stack(losses).sum())
+        self._losses.append(loss)
         self.seconds += time.monotonic() - began
 
     def _learn(self, first: int, count: int, n: int) -> Tensor:
@@ -74,6 +84,25 @@ class Run:
         loss = self.lesson.loss(self.model, self.step, first, count) * (count / n)
         loss.backward()
         return loss.detach()
+
+    def _add_up(self, losses: list[Tensor]) -> Tensor:
+        """Return the step's loss, and put the sum of all processes' gradients in place of ours.
+
+        This is the one place where processes meet: what follows is the same in all of them.
+        """
+        loss = torch.stack([*losses, torch.zeros((), device=self.device)]).sum()
+        if self.processes.size == 1:
+            return loss
+        for weight in self._weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        gradients = [w.grad for w in self._weights if w.grad is not None]
+        flat = torch.cat([loss.reshape(1), *(g.flatten() for g in gradients)])
+        total, *sums = self.processes.add(flat).split([1, *(g.numel() for g in gradients)])
+        for gradient, whole in zip(gradients, sums, strict=True):
+            gradient.copy_(whole.view_as(gradient))
+        loss.copy_(total[0])
+        return loss
 
     def report(self) -> Stepped:
         """Return the mean loss since the last report; ModelError where it is not finite."""
@@ -134,8 +163,8 @@ class Run:
             "settings": self.settings.model_dump(mode="json"),
             "step": self.step,
             "seconds": self.seconds,
-            "photographs": self.lesson.n_photographs,
-            "data": self.lesson.digest,
+            "photographs": self.lesson.source.n_photographs,
+            "data": self.lesson.source.digest,
             "hardware": _hardware(self.device),
         }
 
@@ -146,7 +175,7 @@ class Run:
                 f"{path} was trained on other photographs", do="use them, or another --out"
             )
         ours = self.settings.model_dump(mode="json")
-        theirs = before if isinstance(before, dict) else {}
+        theirs = with_defaults(self.settings, before)
         changed = [
             f"{k} {theirs.get(k)!r} -> {v!r}" for k, v in ours.items() if theirs.get(k) != v
         ]
@@ -155,6 +184,12 @@ class Run:
                 f"{path} belongs to a run with other settings: {', '.join(changed)}",
                 do="use the same ones, or another --out",
             )
+
+
+def with_defaults(settings: RunSettings, before: object) -> dict[str, object]:
+    """Return recorded settings; those that there were none of at the time have their defaults."""
+    defaults = type(settings)().model_dump(mode="json")
+    return defaults | (before if isinstance(before, dict) else {})
 
 
 def in_bfloat16(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sfumato.errors import SettingsError
 from sfumato.nn import UNetConfig
@@ -26,6 +35,10 @@ class RunSettings(BaseModel):
 
     Examples: step ``k`` takes crops of side ``crop_cycle[k % len(crop_cycle)]``, as many as fill
     ``batch_pixels``, in ``accumulate`` parts, from photographs and ``halvings`` smaller copies.
+    ``orientations`` is "all" eight, "flip" (left and right) or "none". With ``prepare``, the
+    paper's preparation comes first: smaller pictures are dropped, the largest square in the
+    middle is resized by area to ``prepare`` pixels a side; then the defaults are whole pictures
+    (``crop_cycle`` = [prepare]), no smaller copies, and "flip".
 
     Optimiser: AdamW; the learning rate rises over ``warmup_steps`` to ``learning_rate`` and falls
     to 0 at ``steps`` as a cosine, or stays (``decay`` "none", as in SR3). The average of the
@@ -42,6 +55,8 @@ class RunSettings(BaseModel):
     batch_pixels: Count = 16 * 64 * 64
     accumulate: Count = 1
     halvings: Annotated[StrictInt, Field(ge=0, le=4)] = 2
+    prepare: Annotated[StrictInt, Field(ge=1, le=4096)] | None = None
+    orientations: Literal["all", "flip", "none"] = "all"
 
     learning_rate: Positive = 6e-4
     warmup_steps: Count = 300
@@ -51,6 +66,23 @@ class RunSettings(BaseModel):
     clip_norm: Positive = 1.0
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.0005
     precision: Literal["fp32", "bf16"] = "bf16"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepared(cls, values: object) -> object:
+        """Put in the defaults that go with ``prepare``."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("prepare"), int):
+            return values
+        whole = {"crop_cycle": (values["prepare"],), "halvings": 0, "orientations": "flip"}
+        return whole | dict(values)
+
+    @field_validator("prepare")
+    @classmethod
+    def _large_enough(cls, value: int | None, info: ValidationInfo) -> int | None:
+        largest = max(info.data.get("crop_cycle", (0,)))
+        if value is not None and largest > value:
+            raise ValueError(f"crops of {largest} pixels of pictures prepared to {value}")
+        return value
 
     @field_validator("crop_cycle")
     @classmethod
@@ -95,6 +127,17 @@ class RunSettings(BaseModel):
         """Return the side of the crops of step ``step``, and how many there are."""
         side = self.crop_cycle[step % len(self.crop_cycle)]
         return side, max(1, self.batch_pixels // side**2)
+
+    def examples_before(self, step: int) -> int:
+        """Return how many crops all the steps before ``step`` have.
+
+        >>> PriorSettings().examples_before(7)
+        64
+        """
+        n = len(self.crop_cycle)
+        cycles, rest = divmod(step, n)
+        counts = [self.crop(k)[1] for k in range(n)]
+        return cycles * sum(counts) + sum(counts[:rest])
 
 
 def ascending(value: tuple[float, float]) -> tuple[float, float]:

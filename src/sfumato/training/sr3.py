@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -18,11 +18,12 @@ from sfumato.io.checkpoints import save_checkpoint
 from sfumato.metrics import psnr
 from sfumato.nn import UNet
 from sfumato.training._draws import Draws
-from sfumato.training.data import load_photographs
 from sfumato.training.events import Event
 from sfumato.training.lesson import Lesson
 from sfumato.training.loop import Schedule, train
 from sfumato.training.run import in_bfloat16
+from sfumato.training.sheets import crops_for_sheet, lay_out, quick_sample
+from sfumato.training.source import Source, open_source
 from sfumato.training.sr3_loss import make_condition, sr3_loss
 from sfumato.training.sr3_settings import SR3Settings
 from sfumato.training.validation import load_holdout
@@ -53,7 +54,7 @@ def train_sr3(
     """
 
     def lesson(device: str) -> SR3Lesson:
-        return SR3Lesson(settings, Path(data), holdout and Path(holdout), device)
+        return SR3Lesson(settings, data, holdout, device)
 
     return train(settings, lesson, Path(out), RESULT, schedule or Schedule())
 
@@ -65,16 +66,14 @@ class SR3Lesson(Lesson):
     kind = "sr3"
 
     def __init__(
-        self, settings: SR3Settings, data: Path, holdout: Path | str | None, device: str
+        self, settings: SR3Settings, data: Path | str, holdout: Path | str | None, device: str
     ) -> None:
-        side = max(settings.crop_cycle)
-        photographs = load_photographs(data, min_side=side, halvings=settings.halvings)
         self._settings = settings
         self._device = torch.device(device)
-        self._photographs = photographs.to(self._device)
-        self._pictures = _cropped(Path(holdout), settings.scale) if holdout else []
-        self.n_photographs, self.n_holdout = photographs.n_photographs, len(self._pictures)
-        self.skipped, self.digest = photographs.skipped, photographs.digest
+        self.source: Source = open_source(data, settings, self._device)
+        pictures = load_holdout(holdout, prepare=settings.prepare) if holdout else []
+        self._pictures = _cropped(pictures, settings.scale)
+        self.n_holdout = len(self._pictures)
 
     @override
     def model(self) -> SR3Denoiser:
@@ -91,7 +90,7 @@ class SR3Lesson(Lesson):
     def loss(self, model: nn.Module, step: int, first: int, count: int) -> Tensor:
         assert isinstance(model, SR3Denoiser), "it is the one that model() made"
         draws = Draws(self._settings.seed, step, first, count, self._device)
-        x_0 = self._photographs.crops(draws, self._settings.crop(step)[0])
+        x_0 = self.source.crops(draws, self._settings.crop(step)[0])
         return sr3_loss(model, self._settings, x_0, draws)
 
     @override
@@ -115,6 +114,20 @@ class SR3Lesson(Lesson):
         return {name: value / len(self._pictures) for name, value in total.items()}
 
     @override
+    def sheet(self, average: nn.Module) -> Tensor | None:
+        """Show held-out photographs: the input, a sample, the regression, and as they are."""
+        assert isinstance(average, SR3Denoiser), "it is a copy of the one that model() made"
+        if not self._pictures:
+            return None
+        share = self._settings.regression_share
+        x_0 = crops_for_sheet(self._pictures, self._settings.scale).to(self._device)
+        c = make_condition(self._settings, x_0)
+        with torch.no_grad():
+            sampled = [quick_sample(average, c)] if share < 1 else []
+            regressed = [average.regression(c)] if share else []
+        return lay_out([c, *sampled, *regressed, x_0])
+
+    @override
     def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
         s = self._settings
         config = SR3Config(
@@ -129,10 +142,10 @@ class SR3Lesson(Lesson):
         save_checkpoint(path, in_bfloat16(average), config.model_dump(mode="json"))
 
 
-def _cropped(folder: Path, scale: int) -> list[Tensor]:
-    """Return the centres of held-out pictures, their sides cropped to multiples of ``scale``."""
+def _cropped(pictures: Sequence[Tensor], scale: int) -> list[Tensor]:
+    """Return pictures with their sides cropped to multiples of ``scale``."""
     cut = []
-    for picture in load_holdout(folder):
+    for picture in pictures:
         h, w = (n - n % scale for n in picture.shape[1:])
         if min(h, w):
             cut.append(picture[:, :h, :w].contiguous())

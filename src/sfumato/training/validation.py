@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import ImageError, SettingsError
-from sfumato.training.data import files_of, read_rgb
+from sfumato.training.pictures import prepared
+from sfumato.training.source import entries_of
 
 #: Standard deviations of the noise, on data in [-1, 1]; 0.2 is 25.5 of 255.
 NOISE_LEVELS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -18,16 +19,20 @@ _SIDE = 192
 _SEED = 1
 
 
-def load_holdout(folder: Path, *, side: int = _SIDE) -> list[Tensor]:
-    """Return the centres of the pictures of ``folder``, each (3, height, width) in [-1, 1].
+def load_holdout(
+    data: str | Path, *, side: int = _SIDE, prepare: int | None = None
+) -> list[Tensor]:
+    """Return the centres of the pictures of ``data``, each (3, height, width) in [-1, 1].
 
-    Sides are ``side`` pixels, or the picture's where it is smaller. What is no colour picture is
-    left out; SettingsError where nothing remains.
+    ``data`` is a folder, a dataset or shards. Sides are ``side`` pixels, or the picture's where it
+    is smaller; with ``prepare`` pictures are prepared before, as in training. What is no colour
+    picture, or smaller than ``prepare``, is left out; SettingsError where nothing remains.
     """
     centres = []
-    for path in files_of(folder):
+    for entry in entries_of(data)[0]:
         try:
-            picture = torch.from_numpy(read_rgb(path).copy())
+            pixels = entry.decode()
+            picture = torch.from_numpy(prepared(pixels, prepare) if prepare else pixels.copy())
         except ImageError:
             continue
         height, width = (min(side, n) for n in picture.shape[:2])
@@ -35,9 +40,7 @@ def load_holdout(folder: Path, *, side: int = _SIDE) -> list[Tensor]:
         centre = picture[top : top + height, left : left + width]
         centres.append(centre.permute(2, 0, 1).float() / 127.5 - 1)
     if not centres:
-        raise SettingsError(
-            f"no colour picture in {folder}", expected="photographs to validate on"
-        )
+        raise SettingsError(f"no colour picture in {data}", expected="photographs to validate on")
     return centres
 
 

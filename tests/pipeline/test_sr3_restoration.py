@@ -6,12 +6,11 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.diffusion import upsampled
+from sfumato.diffusion import resampled, upsampled
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import SettingsError
 from sfumato.nn import UNetConfig, seeded_unet
 from sfumato.pipeline import Settings
-from sfumato.pipeline.refinement import resampled
 from sfumato.zoo import Prior, SuperResolution
 
 SCALE = 4

@@ -23,7 +23,7 @@ from sfumato.training import (
 from sfumato.training.sheets import crops_for_sheet, lay_out, quick_sample
 
 TINY = SR3Settings(
-    network={"channels": (4, 8), "blocks": 1, "embedding": 8},
+    network={"form": "unet", "channels": (4, 8), "blocks": 1, "embedding": 8},
     steps=12,
     warmup_steps=3,
     crop_cycle=(16, 8),

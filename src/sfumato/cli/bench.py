@@ -57,6 +57,34 @@ def overhead(
 
 @bench_app.command()
 @guarded
+def sr3(
+    preset: Annotated[
+        str,
+        typer.Option(help="cpu, gpu-small, 16-128, ...; public: the public implementation's."),
+    ] = "cpu",
+    side: Annotated[int, typer.Option(min=16, help="Of the images, in pixels.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 2,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or both.")] = "both",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Time a training step and a sampling step of SR3."""
+    from sfumato.errors import SettingsError
+    from sfumato.training import SR3Settings, sr3_preset
+    from sfumato.training.speed import sr3_speed
+
+    if precision not in ("fp32", "bf16", "both"):
+        raise SettingsError(f"--precision {precision}", expected="fp32, bf16 or both")
+    for one in ("fp32", "bf16") if precision == "both" else (precision,):
+        settings = SR3Settings.of(sr3_preset(preset) | {"precision": one, "accumulate": 1})
+        speed = sr3_speed(settings, side, batch, device=device)
+        say(
+            f"{preset}, {speed.n_parameters / 1e6:.1f} M parameters, {batch} x {side} x {side}, "
+            f"{one}: training step {speed.training:.3f} s, sampling step {speed.sampling:.3f} s"
+        )
+
+
+@bench_app.command()
+@guarded
 def linear(
     sides: Annotated[
         str, typer.Option(help="Of the results, in pixels, with commas.")

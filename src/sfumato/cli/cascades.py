@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli.commands import Input, NoiseOption, run_words, with_noise
 from sfumato.cli.options import Shared, with_shared
 from sfumato.cli.running import guarded, say
+
+if TYPE_CHECKING:
+    from sfumato.zoo import Prior
 
 ThenOption = Annotated[
     list[str] | None,
@@ -63,6 +66,12 @@ def generate(
     ] = None,
     then: ThenOption = None,
     bits: Annotated[int, typer.Option(help="8 or 16 bits a value.")] = 8,
+    label: Annotated[
+        str | None, typer.Option(help="Class of the image, by name or index (models info).")
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="Above 1 a class is more typical, at twice the time.")
+    ] = 1.0,
     shared: Shared,
 ) -> None:
     """Make an image from nothing, of any size: by tiles, in levels, or through a cascade.
@@ -79,24 +88,32 @@ def generate(
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         blank = Path(folder) / "nothing.tif"
         write_blank(blank, (height, width), bits)
-        cascade(blank, shared, ["nothing", *_words(then or ())], [shared.model, *(then or ())])
+        prior = shared.prior().of_class(label, guidance) if label is not None else None
+        words, models = ["nothing", *_words(then or ())], [shared.model, *(then or ())]
+        cascade(blank, shared, words, models, prior)
 
 
-def cascade(source: Path, shared: Shared, words: Sequence[str], models: Sequence[str]) -> None:
+def cascade(
+    source: Path,
+    shared: Shared,
+    words: Sequence[str],
+    models: Sequence[str],
+    first: Prior | None = None,
+) -> None:
     """Restore by one model after the other; what lies in between is in ``OUTPUT.stages``.
 
-    A cascade that was interrupted goes on: stages whose report tells of the same are left.
+    ``first`` stands for the first model. A cascade that was interrupted goes on: stages whose
+    report tells of the same are left.
     """
     between = shared.output.with_name(shared.output.name + ".stages")
     for k, (word, model) in enumerate(zip(words, models, strict=True), 1):
-        last = k == len(words)
-        if last:
-            run_words(source, replace(shared, model=model), word)
+        prior = first if k == 1 else None
+        if k == len(words):
+            run_words(source, replace(shared, model=model), word, prior)
             break
-        suffix = "" if source.is_dir() else ".tif"
-        output = between / f"{k}{suffix}"
+        output = between / f"{k}{'' if source.is_dir() else '.tif'}"
         output.parent.mkdir(parents=True, exist_ok=True)
-        run_words(source, replace(shared, model=model, output=output, resume=True), word)
+        run_words(source, replace(shared, model=model, output=output, resume=True), word, prior)
         source = output
     if between.is_dir() and not shared.keep_job and not shared.dry_run:
         shutil.rmtree(between)

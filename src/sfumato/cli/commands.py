@@ -62,21 +62,23 @@ def with_noise(words: str, noise: float) -> str:
     return f"{words} | noise:{noise:g}" if noise else words
 
 
-def run_words(source: Path, shared: Shared, text: str) -> None:
-    """Run one degradation over a file or a folder."""
+def run_words(source: Path, shared: Shared, text: str, prior: Prior | None = None) -> None:
+    """Run one degradation over a file or a folder; ``prior`` in place of the one named."""
     from sfumato.operators import parse
 
     degradation = parse(text)
-    _run(source, shared, lambda _: degradation)
+    _run(source, shared, lambda _: degradation, prior)
 
 
-def _run(source: Path, shared: Shared, degradation_of: Degradations) -> None:
+def _run(
+    source: Path, shared: Shared, degradation_of: Degradations, prior: Prior | None = None
+) -> None:
     """Restore a file or a folder, or with ``--dry-run`` say what that would take."""
     from sfumato.pipeline.region import Region
 
     settings, share = shared.settings(), shared.share()
     region = Region.parse(shared.region) if shared.region else None
-    prior = shared.prior()
+    prior = prior or shared.prior()
     todo = todo_of(source, shared.output, recursive=shared.recursive)
     if shared.report and len(todo.files) > 1:
         raise SettingsError("--report with a folder", do="each result has OUTPUT.json beside it")

@@ -37,6 +37,8 @@ def info(
     if (task := prior.super_resolution) is not None:
         answers = "samples and a regression" if task.regression else "samples"
         say(f"SR3: {task.scale}x, kernel {task.kernel}, {answers}; {len(task.sigmas)} steps")
+    if prior.classes:
+        say("classes: " + ", ".join(prior.classes))
     say("")
     say(prior.card)
 

@@ -43,30 +43,48 @@ def _train() -> None:
     """Train models on your own photographs."""
 
 
+DataOption = Annotated[str, typer.Option(help=_DATA)]
+OutOption = Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")]
+HoldoutOption = Annotated[
+    str | None, typer.Option(help="Photographs to validate on, named like --data.")
+]
+RecipeOption = Annotated[
+    Path | None, typer.Option(help="Settings, in stages (recipes/prior.toml, recipes/sr3.toml).")
+]
+InitOption = Annotated[
+    str | None, typer.Option(help='Weights to start from: a checkpoint or "embedded".')
+]
+StepsOption = Annotated[int | None, typer.Option(help="Steps of the whole training.")]
+MinutesOption = Annotated[
+    float | None, typer.Option(help="Stop after this time; the next call goes on.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
+]
+PrepareOption = Annotated[int | None, typer.Option(help=_PREPARE)]
+AccumulateOption = Annotated[
+    int | None, typer.Option(min=1, help="Parts of a step's batch, to save memory.")
+]
+SaveOption = Annotated[float, typer.Option(help="Time between saved states.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+SeedOption = Annotated[int | None, typer.Option(help="Decides every random number.")]
+
+
 @train_app.command()
 def prior(
-    data: Annotated[str, typer.Option(help=_DATA)],
-    out: Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")],
-    holdout: Annotated[
-        str | None, typer.Option(help="Photographs to validate on, named like --data.")
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Settings, in stages (recipes/prior.toml).")
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(help='Weights to start from: a checkpoint or "embedded".')
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the whole training.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; the next call goes on.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
-    ] = None,
-    prepare: Annotated[int | None, typer.Option(help=_PREPARE)] = None,
-    save_minutes: Annotated[float, typer.Option(help="Time between saved states.")] = 10.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
+    data: DataOption,
+    out: OutOption,
+    holdout: HoldoutOption = None,
+    recipe: RecipeOption = None,
+    init: InitOption = None,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    batch: BatchOption = None,
+    accumulate: AccumulateOption = None,
+    prepare: PrepareOption = None,
+    save_minutes: SaveOption = 10.0,
+    device: DeviceOption = "auto",
+    seed: SeedOption = None,
 ) -> None:
     """Train a prior: a denoiser of photographs, which every restoration stands on.
 
@@ -79,12 +97,12 @@ def prior(
         "init": init,
         "steps": steps,
         "batch": batch,
+        "accumulate": accumulate,
         "prepare": prepare,
         "seed": seed,
     }
-    stages = _stages(PriorSettings, recipe, given)
     _run(
-        stages,
+        _stages(PriorSettings, recipe, given),
         out,
         RESULT,
         lambda settings, folder, schedule: train_prior(
@@ -98,43 +116,32 @@ def prior(
 
 @train_app.command()
 def sr3(
-    data: Annotated[str, typer.Option(help=_DATA)],
-    out: Annotated[Path, typer.Option(help="Folder of the run; what it holds is resumed.")],
-    holdout: Annotated[
-        str | None, typer.Option(help="Photographs to validate on, named like --data.")
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Settings, in stages (recipes/sr3.toml).")
-    ] = None,
+    data: DataOption,
+    out: OutOption,
+    holdout: HoldoutOption = None,
+    recipe: RecipeOption = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="cpu (the default), gpu-small, or the paper's 16-128, 64-256, 64-512, 256-1024."
+            help="cpu (the default), gpu-small, public, or the paper's 16-128, 64-256, 64-512, "
+            "256-1024."
         ),
     ] = None,
     regression: Annotated[
         bool, typer.Option("--regression", help="Train the regression baseline alone.")
     ] = False,
-    accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Parts of a step's batch, to save memory.")
-    ] = None,
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", help="How many times larger.")
     ] = None,
-    init: Annotated[
-        str | None, typer.Option(help='Weights to start from: a checkpoint or "embedded".')
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the whole training.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; the next call goes on.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Crops of 64 x 64 a step (fewer where they are larger).")
-    ] = None,
-    prepare: Annotated[int | None, typer.Option(help=_PREPARE)] = None,
-    save_minutes: Annotated[float, typer.Option(help="Time between saved states.")] = 10.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    seed: Annotated[int | None, typer.Option(help="Decides every random number.")] = None,
+    init: InitOption = None,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    batch: BatchOption = None,
+    accumulate: AccumulateOption = None,
+    prepare: PrepareOption = None,
+    save_minutes: SaveOption = 10.0,
+    device: DeviceOption = "auto",
+    seed: SeedOption = None,
 ) -> None:
     """Train SR3, super-resolution by iterative refinement, or its regression baseline.
 
@@ -151,10 +158,10 @@ def sr3(
         "init": init,
         "steps": steps,
         "batch": batch,
+        "accumulate": accumulate,
         "prepare": prepare,
         "seed": seed,
         "scale": scale,
-        "accumulate": accumulate,
         "regression_share": 1.0 if regression else None,
     }
     _run(
@@ -162,6 +169,54 @@ def sr3(
         out,
         RESULT,
         lambda settings, folder, schedule: train_sr3(
+            settings, data, folder, holdout=holdout, schedule=schedule
+        ),
+        device=device,
+        minutes=minutes,
+        save_minutes=save_minutes,
+    )
+
+
+@train_app.command()
+def generator(
+    data: DataOption,
+    out: OutOption,
+    holdout: HoldoutOption = None,
+    recipe: RecipeOption = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="The folder of a picture is its class.")
+    ] = False,
+    init: InitOption = None,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    batch: BatchOption = None,
+    accumulate: AccumulateOption = None,
+    prepare: PrepareOption = None,
+    save_minutes: SaveOption = 10.0,
+    device: DeviceOption = "auto",
+    seed: SeedOption = None,
+) -> None:
+    """Train a generator: a model of small whole images, of classes or of none.
+
+    Ctrl-C saves the state and ends; the same command goes on from there, to the same weights.
+    """
+    from sfumato.training import GeneratorSettings, train_generator
+    from sfumato.training.generator import RESULT
+
+    given: dict[str, object] = {
+        "init": init,
+        "steps": steps,
+        "batch": batch,
+        "accumulate": accumulate,
+        "prepare": prepare,
+        "seed": seed,
+        "classes": classes or None,
+    }
+    _run(
+        _stages(GeneratorSettings, recipe, given),
+        out,
+        RESULT,
+        lambda settings, folder, schedule: train_generator(
             settings, data, folder, holdout=holdout, schedule=schedule
         ),
         device=device,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sfumato._typing import Images
 from sfumato.errors import SettingsError, ShapeError
-from sfumato.nn import UNet
+from sfumato.nn import SR3, UNet
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
@@ -40,19 +40,21 @@ class EDMDenoiser(nn.Module):
     torch.Size([2, 3, 5, 7])
     """
 
-    def __init__(self, net: UNet, sigma_data: float = 0.5, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, net: UNet | SR3, sigma_data: float = 0.5, precision: Precision = "fp32"
+    ) -> None:
         super().__init__()
         if not 0 < sigma_data < float("inf"):
             raise SettingsError(f"sigma_data = {sigma_data}", expected="a positive number")
         if precision not in ("fp32", "bf16"):
             raise SettingsError(f"precision {precision!r}", expected='"fp32" or "bf16"')
         # torch's stubs leave this form of `to` out.
-        self.net: UNet = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: UNet | SR3 = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sigma_data = sigma_data
         self.precision = precision
 
-    def forward(self, x_t: Images, sigma: float | Tensor) -> Images:
-        """Return the estimate of ``x_0``, of the shape of ``x_t``.
+    def forward(self, x_t: Images, sigma: float | Tensor, label: Tensor | None = None) -> Images:
+        """Return the estimate of ``x_0``, of the shape of ``x_t``; of a class by its ``label``.
 
         ``x_t`` is (batch, 3, height, width); ``sigma`` is one number or (batch,), at least 0
         (where it is 0 the answer is ``x_t``). Raises ShapeError where they do not fit.
@@ -67,6 +69,7 @@ class EDMDenoiser(nn.Module):
             level_of(sigma),
             stride=self.net.config.stride,
             precision=self.precision,
+            label=label,
         )
         return (c_skip * x + c_out * f).to(x_t.dtype)
 
@@ -79,11 +82,12 @@ def evaluate(
     stride: int,
     precision: Precision,
     condition: Tensor | None = None,
+    label: Tensor | None = None,
 ) -> Tensor:
-    """Return ``F(x, level)`` or ``F(x, level, condition)``, at any size, in float32.
+    """Return ``F(x, level)``, given a condition or a class if there is one, in float32.
 
-    It is computed in ``precision``; the sides are mirrored up to multiples of ``stride`` and cut
-    again. Raises SettingsError where the device has no bfloat16.
+    Any size will do. It is computed in ``precision``; the sides are mirrored up to multiples of
+    ``stride`` and cut again. Raises SettingsError where the device has no bfloat16.
     """
     height, width = x.shape[-2:]
     half = precision == "bf16"
@@ -94,7 +98,8 @@ def evaluate(
         mirror_to_multiple(v, stride).contiguous(memory_format=torch.channels_last) for v in inputs
     )
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-        f: Tensor = net(x, level, *given)
+        classes = {} if label is None else {"label": label}
+        f: Tensor = net(x, level, *given, **classes)
     return f[..., :height, :width].float()
 
 

@@ -1,6 +1,6 @@
 """Networks: one residual U-Net for every model of the project, and SR3's."""
 
-from sfumato.nn.refinement import RefinementConfig, RefinementUNet
+from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNet
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
 from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
@@ -9,6 +9,7 @@ __all__ = [
     "PRESETS",
     "SR3",
     "RefinementConfig",
+    "RefinementNet",
     "RefinementUNet",
     "SR3Config",
     "UNet",

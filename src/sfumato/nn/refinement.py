@@ -112,6 +112,37 @@ class _Encoding(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
+@final
+class RefinementNet(nn.Module):
+    """``RefinementUNet`` by this project's convention, to be trained: ``F(x, level, condition)``.
+
+    ``level`` is ``ln(σ)/4``, of which theirs is told ``√γ = 1/√(1 + σ²)``; the condition comes
+    before the image, as in theirs.
+    """
+
+    def __init__(self, config: RefinementConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.net = RefinementUNet(config)
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the noise in ``x`` = ``√γ x_t``, of its shape."""
+        sigma = (4 * level.float()).exp()
+        both = x if condition is None else torch.cat([condition, x], dim=1)
+        out: Tensor = self.net(both, (sigma.square() + 1).rsqrt())
+        return out
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw all weights anew: orthogonal, as theirs, but by a seed; biases 0, gains 1."""
+        for layer in self.modules():
+            if isinstance(layer, nn.GroupNorm):
+                layer.reset_parameters()
+            elif isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.orthogonal_(layer.weight, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+
 def _half(c_in: int, c_out: int, groups: int, dropout: float = 0.0) -> nn.ModuleDict:
     """Return norm, SiLU, dropout and convolution, under the name that theirs has."""
     layers = nn.GroupNorm(groups, c_in), nn.SiLU(), nn.Dropout(dropout)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import final
 
-import numpy as np
-
 from sfumato._typing import Images
-from sfumato.diffusion import Denoiser
+from sfumato.diffusion import Denoiser, resampled
 from sfumato.errors import SettingsError, ShapeError
 from sfumato.operators import AveragePool, Bicubic, links
 from sfumato.pipeline.presets import Preset
@@ -63,19 +60,6 @@ def sr3_preset(
     return Preset(
         samplers[model.sampler], len(schedule), first, last, known_start=known, **eta
     ), schedule
-
-
-def resampled(sigmas: tuple[float, ...], n: int) -> tuple[float, ...]:
-    """Return ``n`` noise levels through the same range, dense where ``sigmas`` are.
-
-    >>> [round(s, 3) for s in resampled((1.0, 0.1, 0.01), 5)]
-    [1.0, 0.316, 0.1, 0.032, 0.01]
-    """
-    if n == len(sigmas):
-        return sigmas
-    places = np.linspace(0, len(sigmas) - 1, n) if n > 1 else np.zeros(1)
-    logs = np.interp(places, np.arange(len(sigmas)), np.log(sigmas))
-    return tuple(math.exp(v) for v in logs)
 
 
 @final

@@ -11,6 +11,7 @@ from sfumato.training.events import (
     Stopped,
     Validated,
 )
+from sfumato.training.generator import GeneratorSettings, train_generator
 from sfumato.training.log import Log
 from sfumato.training.loop import Schedule, stage_runs
 from sfumato.training.pictures import Skipped
@@ -27,6 +28,7 @@ __all__ = [
     "Alone",
     "Event",
     "Finished",
+    "GeneratorSettings",
     "LeftOut",
     "Log",
     "Photographs",
@@ -50,6 +52,7 @@ __all__ = [
     "sr3_preset",
     "sr3_preset_names",
     "stage_runs",
+    "train_generator",
     "train_prior",
     "train_sr3",
 ]

@@ -14,7 +14,7 @@ from typing_extensions import override
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import ModelError, SettingsError
-from sfumato.io.checkpoints import save_checkpoint
+from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
 from sfumato.metrics import psnr
 from sfumato.nn import UNet
 from sfumato.training._draws import Draws
@@ -28,7 +28,7 @@ from sfumato.training.sr3_loss import make_condition, sr3_loss
 from sfumato.training.sr3_settings import SR3Settings
 from sfumato.training.validation import load_holdout
 from sfumato.zoo.prior import load_denoiser, load_sr3
-from sfumato.zoo.sr3 import SR3Config, UNetForm
+from sfumato.zoo.sr3 import PublicForm, SR3Config, UNetForm
 
 #: The model that a run ends with, in its folder.
 RESULT = "sr3.safetensors"
@@ -77,10 +77,7 @@ class SR3Lesson(Lesson):
 
     @override
     def model(self) -> SR3Denoiser:
-        s = self._settings
-        if s.init is not None:
-            return _from_checkpoint(s, s.init)
-        return _denoiser(s, s.network.seeded(s.seed, checkpointing=s.checkpointing))
+        return new_denoiser(self._settings)
 
     @override
     def begin(self, step: int) -> int:
@@ -152,6 +149,17 @@ def _cropped(pictures: Sequence[Tensor], scale: int) -> list[Tensor]:
     return cut
 
 
+def new_denoiser(settings: SR3Settings) -> SR3Denoiser:
+    """Return the denoiser that a training starts from, on the CPU.
+
+    Raises ModelError and SettingsError where ``settings.init`` is none to start from.
+    """
+    s = settings
+    if s.init is not None:
+        return _from_checkpoint(s, s.init)
+    return _denoiser(s, s.network.seeded(s.seed, checkpointing=s.checkpointing))
+
+
 def _denoiser(settings: SR3Settings, net: nn.Module) -> SR3Denoiser:
     return SR3Denoiser(
         net,
@@ -164,6 +172,12 @@ def _denoiser(settings: SR3Settings, net: nn.Module) -> SR3Denoiser:
 
 def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
     """Return the network to start from: that of an SR3 model, or of a prior of the same form."""
+    if isinstance(settings.network, PublicForm):
+        tensors, header = load_checkpoint(init)
+        if header.get("kind") == "refinement":
+            net = settings.network.build()
+            load_state(net, {f"net.{name}": tensor for name, tensor in tensors.items()})
+            return _denoiser(settings, net)
     try:
         prior, config = load_denoiser(init, precision=settings.precision)
     except ModelError:
@@ -196,6 +210,7 @@ def _with_condition(prior: EDMDenoiser, sigma_data: float) -> UNet:
     network sees ``(x_t − c) / s`` and ``c / s'``, ``s'`` the prior's and ``s`` the new data's
     standard deviation. So its first layer is the prior's, once scaled by ``s / s'``, once not.
     """
+    assert isinstance(prior.net, UNet), "priors have it"
     form = prior.net.config
     net = UNet(type(form)(form.channels, form.blocks, form.unshuffle, form.embedding, 6))
     tensors = dict(prior.net.state_dict())

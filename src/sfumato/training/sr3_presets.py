@@ -14,15 +14,17 @@ _SIDES = {"16-128": (16, 128), "64-256": (64, 256), "64-512": (64, 512), "256-10
 
 def sr3_preset_names() -> tuple[str, ...]:
     """Return the names of the presets, the smallest first."""
-    return ("cpu", "gpu-small", *_SIDES)
+    return ("cpu", "gpu-small", "public", *_SIDES)
 
 
 def sr3_preset(name: str) -> dict[str, object]:
     """Return the settings of a preset that differ from the defaults.
 
     "cpu" is what the embedded model has (these are the defaults). "gpu-small" is the paper's way
-    with a network of 44 million parameters, on crops. The paper's four have its networks, batches
-    of 256 images, Adam after 10,000 steps of warm-up at 1e-4, L1, and γ drawn anew for each image.
+    with a network of 44 million parameters, on crops. "public" has the network of the best-known
+    public implementation in its 16 -> 128 form, to go on from its converted weights. The paper's
+    four have its networks, batches of 256 images, Adam after 10,000 steps of warm-up at 1e-4, L1,
+    and γ drawn anew for each image.
 
     Raises SettingsError for an unknown name.
 
@@ -33,6 +35,8 @@ def sr3_preset(name: str) -> dict[str, object]:
         return {}
     if name == "gpu-small":
         return _paper(4, 128, 32, name) | {"steps": 300_000, "warmup_steps": 5_000}
+    if name == "public":
+        return _paper(8, 128, 4, "16-128") | {"network": {"form": "public"}}
     if name in _SIDES:
         low, high = _SIDES[name]
         return _paper(high // low, high, 256, name)

@@ -76,9 +76,10 @@ class SR3Settings(RunSettings):
                 f"crops of {odd[0]} pixels", expected=f"multiples of the scale, {self.scale}"
             )
         _ = self.network.config
-        if self.checkpointing and self.network.form == "unet":
+        if self.checkpointing and self.network.form != "sr3":
             raise SettingsError(
-                "checkpointing of the small U-Net", expected="it for the paper's network only"
+                f"checkpointing of the network {self.network.form}",
+                expected="it for the paper's network, sr3, only",
             )
 
     @property

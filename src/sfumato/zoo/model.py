@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from sfumato.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,30 @@ class Prior:
     card: str
     source: Path
     super_resolution: SuperResolution | None = None
+    classes: tuple[str, ...] = ()
+
+    def of_class(self, name: str, guidance: float = 1.0) -> Prior:
+        """Return the model of one of its ``classes``, by name or by index.
+
+        Raises SettingsError where it knows no such class.
+        """
+        from sfumato.diffusion.classes import ClassGuided
+        from sfumato.diffusion.precondition import EDMDenoiser
+
+        index = self.classes.index(name) if name in self.classes else -1
+        if index < 0 and name.isdecimal():
+            index = int(name)
+        if not 0 <= index < len(self.classes) or not isinstance(self.denoiser, EDMDenoiser):
+            known = ", ".join(self.classes[:20]) or "none: the model knows no classes"
+            raise SettingsError(f"the class {name!r}", expected=known)
+        # Another model to those who compare results by it.
+        said = f"{self.digest} class {index} guidance {guidance}"
+        return replace(
+            self,
+            name=f"{self.name}, {self.classes[index]}",
+            denoiser=ClassGuided(self.denoiser, index, guidance),
+            digest=hashlib.sha256(said.encode()).hexdigest(),
+        )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.config import PriorConfig
+    from sfumato.zoo.generator import GeneratorConfig
     from sfumato.zoo.sr3 import SR3Config
 
 #: The name of the prior that comes with the package.
@@ -131,12 +132,17 @@ def load_prior(
             device=where,
             digest=_sha256(path),
             card=_card_of(path),
+            precision=resolved,
         )
     denoiser: EDMDenoiser | SR3Denoiser
-    config: PriorConfig | SR3Config
+    config: PriorConfig | SR3Config | GeneratorConfig
+    classes: tuple[str, ...] = ()
     if header.get("kind") == "sr3":
         denoiser, config = _sr3_of(tensors, header, path, resolved)
         stride = denoiser.stride
+    elif header.get("kind") == "generator":
+        denoiser, config = _generator_of(tensors, header, path, resolved)
+        stride, classes = config.network.stride, config.classes
     else:
         denoiser, config = _denoiser_of(tensors, header, path, resolved)
         stride = config.network.stride
@@ -153,11 +159,25 @@ def load_prior(
         card=_card_of(path) or _card_from(config.training, path),
         source=path,
         super_resolution=_super_resolution(denoiser, config),
+        classes=classes,
     )
 
 
+def _generator_of(
+    tensors: dict[str, Tensor],
+    header: Mapping[str, object],
+    path: Path,
+    precision: Literal["fp32", "bf16"],
+) -> tuple[EDMDenoiser, GeneratorConfig]:
+    from sfumato.zoo.config import parse_config
+    from sfumato.zoo.generator import GeneratorConfig, build_generator
+
+    config = parse_config(header, path, GeneratorConfig)
+    return build_generator(config, tensors, path, precision), config
+
+
 def _super_resolution(
-    denoiser: EDMDenoiser | SR3Denoiser, config: PriorConfig | SR3Config
+    denoiser: EDMDenoiser | SR3Denoiser, config: PriorConfig | SR3Config | GeneratorConfig
 ) -> SuperResolution | None:
     from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.sr3 import SR3Config, default_sigmas

@@ -22,7 +22,7 @@ from torch import Tensor
 from sfumato._typing import Images
 from sfumato.diffusion import alpha_bar_of, sigma_of
 from sfumato.diffusion.denoiser import Denoiser
-from sfumato.diffusion.precondition import mirror_to_multiple
+from sfumato.diffusion.precondition import Precision, evaluate
 from sfumato.errors import ModelError, SettingsError, ShapeError
 from sfumato.io.checkpoints import load_state
 from sfumato.nn.refinement import RefinementConfig, RefinementUNet
@@ -140,8 +140,11 @@ def load_refinement(
     device: torch.device,
     digest: str,
     card: str,
+    precision: Precision = "fp32",
 ) -> Prior:
     """Return a converted checkpoint as a model that restorations can use.
+
+    In "fp32" it gives the same numbers as the program that trained it.
 
     Raises ModelError where it is no super-resolution model.
     """
@@ -154,12 +157,12 @@ def load_refinement(
         )
     return Prior(
         name=name,
-        denoiser=Refinement(network),
+        denoiser=Refinement(network, precision),
         digest=digest,
         tile=max(options.image_size, network.config.stride),
         stride=network.config.stride,
         sigma_max=their_sigmas(options)[0],
-        precision="fp32",
+        precision=precision,
         n_parameters=sum(p.numel() for p in network.parameters()),
         card=card or f"# {name}\n\nConverted from another program's checkpoint, without a card.\n",
         source=path,
@@ -179,16 +182,17 @@ def load_refinement(
 class Refinement:
     """Their network as a denoiser that wants a condition; see ``their_denoiser``."""
 
-    def __init__(self, network: RefinementUNet) -> None:
+    def __init__(self, network: RefinementUNet, precision: Precision = "fp32") -> None:
         self.network = network
+        self.precision: Precision = precision
 
     def given(self, condition: Images) -> Denoiser:
         """Return the denoiser of images with these conditions."""
-        return their_denoiser(self.network, condition)
+        return their_denoiser(self.network, condition, precision=self.precision)
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0`` without a condition: for generators only."""
-        return their_denoiser(self.network)(x_t, sigma)
+        return their_denoiser(self.network, precision=self.precision)(x_t, sigma)
 
 
 def their_sigmas(options: RefinementOptions) -> list[float]:
@@ -207,7 +211,9 @@ def their_sigmas(options: RefinementOptions) -> list[float]:
     return [*sigma_of(gammas.flip(0)).tolist(), 0.0]
 
 
-def their_denoiser(network: RefinementUNet, condition: Images | None = None) -> Denoiser:
+def their_denoiser(
+    network: RefinementUNet, condition: Images | None = None, *, precision: Precision = "fp32"
+) -> Denoiser:
     """Return ``D(x_t, sigma)``, their estimate of ``x_0`` given a ``condition``.
 
     ``condition`` is the low-resolution image enlarged to the size of ``x_t`` (theirs does so
@@ -220,7 +226,7 @@ def their_denoiser(network: RefinementUNet, condition: Images | None = None) -> 
     >>> D(torch.zeros(2, 3, 5, 7), 0.5).shape
     torch.Size([2, 3, 5, 7])
     """
-    return _RefinementDenoiser(network, condition)
+    return _RefinementDenoiser(network, condition, precision)
 
 
 @final
@@ -231,8 +237,11 @@ class _RefinementDenoiser:
     to a multiple of the network's stride and cut again.
     """
 
-    def __init__(self, network: RefinementUNet, condition: Images | None) -> None:
+    def __init__(
+        self, network: RefinementUNet, condition: Images | None, precision: Precision
+    ) -> None:
         self.network = network
+        self.precision: Precision = precision
         self.condition = condition
         channels = 0 if condition is None else condition.shape[1]
         if channels != network.config.condition_channels:
@@ -248,8 +257,13 @@ class _RefinementDenoiser:
         a = alpha_bar_of(s).sqrt().to(x_t.device, torch.float32)
         x, s = x_t.float(), s.to(x_t.device, torch.float32)
         level = a.flatten().expand(len(x_t))
-        joined = mirror_to_multiple(self._joined(a * x), self.network.config.stride)
-        eps: Tensor = self.network(joined, level)[..., : x.shape[2], : x.shape[3]]
+        eps = evaluate(
+            self.network,
+            self._joined(a * x),
+            level,
+            stride=self.network.config.stride,
+            precision=self.precision,
+        )
         return (x - s * eps).clamp(-1, 1).to(x_t.dtype)
 
     def _joined(self, y_t: Tensor) -> Tensor:

@@ -13,7 +13,15 @@ from sfumato.diffusion.precondition import Precision
 from sfumato.diffusion.schedule import karras, linear_alpha_bar, linear_sigmas
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.io.checkpoints import check_size, load_state
-from sfumato.nn import SR3, UNet, UNetConfig, seeded_sr3, seeded_unet
+from sfumato.nn import (
+    SR3,
+    RefinementConfig,
+    RefinementNet,
+    UNet,
+    UNetConfig,
+    seeded_sr3,
+    seeded_unet,
+)
 from sfumato.nn import SR3Config as NetworkConfig
 
 _COLOURS = 3
@@ -76,8 +84,45 @@ class PaperForm(BaseModel):
         return seeded_sr3(self.config, seed, checkpointing=checkpointing)
 
 
+class PublicForm(BaseModel):
+    """The network of the best-known public implementation; see ``sfumato.nn.RefinementConfig``.
+
+    Its 16 -> 128 configuration is the default. For training on and with its converted weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Literal["public"] = "public"
+    width: StrictInt = 64
+    multipliers: tuple[StrictInt, ...] = (1, 2, 4, 8, 8)
+    blocks: StrictInt = 2
+    attention: tuple[StrictInt, ...] = (16,)
+    groups: StrictInt = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    image_size: StrictInt = 128
+
+    @property
+    def config(self) -> RefinementConfig:
+        """The network's form; SettingsError where there is none such."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "form"}
+        return RefinementConfig(**fields)
+
+    def build(self) -> nn.Module:
+        """Return a network, for weights to be loaded into."""
+        return RefinementNet(self.config)
+
+    def seeded(self, seed: int, *, checkpointing: bool) -> nn.Module:
+        """Return a network to be trained, whose weights are a function of ``seed``."""
+        assert not checkpointing, "it has none"
+        with torch.device("meta"):
+            net = RefinementNet(self.config)
+        net = net.to_empty(device="cpu")
+        net.reset(torch.Generator().manual_seed(seed))
+        return net
+
+
 #: The networks that an SR3 model may have.
-Network: TypeAlias = Annotated[UNetForm | PaperForm, Field(discriminator="form")]
+Network: TypeAlias = Annotated[UNetForm | PaperForm | PublicForm, Field(discriminator="form")]
 
 
 class SR3Config(BaseModel):

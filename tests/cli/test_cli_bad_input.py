@@ -48,7 +48,7 @@ def place(tmp_path, monkeypatch):
     np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
     np.save(tmp_path / "four.npy", np.zeros((4, 8, 8)))
     torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.pt")
-    save_checkpoint(tmp_path / "foreign.safetensors", {"a": torch.zeros(1)}, {"kind": "sr3"})
+    save_checkpoint(tmp_path / "foreign.safetensors", {"a": torch.zeros(1)}, {"kind": "sr4"})
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 64)
     return tmp_path
 
@@ -147,7 +147,7 @@ CASES = {
     "device that is not there": (
         ("upscale", "good.png", "--device", "cuda:99"), 2, ["CUDA devices", "--device cpu"]),
     "pickled model": (("upscale", "good.png", "-n", "pickle.pt"), 1, ["PyTorch pickle"]),
-    "foreign model": (("upscale", "good.png", "-n", "foreign.safetensors"), 1, ["'sr3'"]),
+    "foreign model": (("upscale", "good.png", "-n", "foreign.safetensors"), 1, ["'sr4'"]),
     "broken model": (("upscale", "good.png", "-n", "broken.safetensors"), 1, ["damaged"]),
     "no model": (("upscale", "good.png", "-n", "nowhere"), 1, ["no prior", "embedded"]),
     "unknown ending": (("upscale", "good.png", "-o", "out.gif"), 1, [".png, .jpg"]),

@@ -105,7 +105,7 @@ def cascade(
     ``first`` stands for the first model. A cascade that was interrupted goes on: stages whose
     report tells of the same are left.
     """
-    between = shared.output.with_name(shared.output.name + ".stages")
+    between = shared.output.parent / f"{shared.output.name}.stages"
     for k, (word, model) in enumerate(zip(words, models, strict=True), 1):
         prior = first if k == 1 else None
         if k == len(words):

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato.io import find_pictures
-from sfumato.metrics import ShiftTolerantLPIPS, psnr
+from sfumato.metrics import ShiftTolerantLPIPS, psnr, ssim
 
 FIGURES = Path(__file__).parent / "figures.json"
 
@@ -36,6 +37,8 @@ class Case:
     degradation: str
     objective: str | None
     multiple: int = 1
+    model: str = ""
+    method: str | None = None
 
 
 CASES = (
@@ -46,6 +49,10 @@ CASES = (
     Case("4x bicubic, bicubic interpolation", "bicubic:4", None, 4),
     Case("4x bicubic, distortion", "bicubic:4", "distortion", 4),
     Case("4x bicubic, perception", "bicubic:4", "perception", 4),
+    Case("sr3: 4x bicubic, regression, distortion", "bicubic:4", "distortion", 4, "sr3"),
+    Case("sr3: same, free, distortion", "bicubic:4", "distortion", 4, "sr3", "none"),
+    Case("sr3: 4x bicubic, samples, perception", "bicubic:4", "perception", 4, "sr3"),
+    Case("sr3: same, free, perception", "bicubic:4", "perception", 4, "sr3", "none"),
 )
 
 
@@ -65,11 +72,17 @@ def measure(x: Tensor, case: Case, index: int) -> tuple[Tensor, Tensor]:
     return x, eight_bits(y)
 
 
+@cache
+def load(name: str) -> sfumato.Prior:
+    return sfumato.load_prior(name)
+
+
 def answer(y: Tensor, x: Tensor, case: Case, prior: sfumato.Prior) -> tuple[Tensor, int]:
     if case.objective is None:
         size = tuple(x.shape[1:])
         return eight_bits(F.interpolate(y[None], size=size, mode="bicubic")[0]), 0
-    settings = sfumato.Settings(objective=case.objective)
+    prior = load(case.model) if case.model else prior
+    settings = sfumato.Settings(objective=case.objective, method=case.method)
     result = sfumato.restore(y, case.degradation, prior=prior, settings=settings)
     return result.image, result.report.evaluations_per_tile
 
@@ -82,19 +95,35 @@ def rows(
         if only not in case.name:
             continue
         started, scores, distances, evaluations = time.perf_counter(), [], [], 0
+        likeness, faithful, bias = [], [], []
         for index, picture in enumerate(pictures):
             x, y = measure(picture, case, index)
             u, evaluations = answer(y, x, case, prior)
             scores.append(float(psnr(u, x)))
             distances.append(float(lpips(u.expand(3, -1, -1), x.expand(3, -1, -1))))
+            likeness.append(float(ssim(u, x)))
+            A = sfumato.parse(case.degradation).operator(tuple(x.shape))
+            faithful.append(float((A(u[None])[0] - y).square().mean()) * 1e5)
+            bias.append(float((u - x).mean((1, 2)).abs().mean()) * 255)
         yield {
             "set": folder.name,
             "task": case.name,
             "psnr": round(sum(scores) / len(scores), 2),
             "lpips": round(sum(distances) / len(distances), 3),
+            "ssim": round(sum(likeness) / len(likeness), 3),
+            "consistency": round(sum(faithful) / len(faithful), 2),
+            "colour_bias": round(sum(bias) / len(bias), 2),
             "evaluations": evaluations,
             "seconds": round(time.perf_counter() - started),
         }
+
+
+def kept(history: list[dict], models: dict[str, str], table: list[dict]) -> list[dict]:
+    """Return the last rows of what was not measured again, if the models are the same."""
+    if not history or any(history[-1].get(k, v) != v for k, v in models.items()):
+        return []
+    new = {(row["set"], row["task"]) for row in table}
+    return [row for row in history[-1]["figures"] if (row["set"], row["task"]) not in new]
 
 
 def main() -> None:
@@ -106,19 +135,22 @@ def main() -> None:
     arguments = parser.parse_args()
     prior = sfumato.load_prior(arguments.model)
     lpips = ShiftTolerantLPIPS()
-    print("| set | task | PSNR, dB | LPIPS | evaluations per tile |")
-    print("|---|---|---|---|---|")
+    print("| set | task | PSNR, dB | SSIM | LPIPS | consistency | colour bias | evaluations |")
+    print("|---|---|---|---|---|---|---|---|")
     table = []
     for folder in arguments.folders:
         for row in rows(folder, prior, lpips, arguments.only):
             table.append(row)
             print(
-                "| {set} | {task} | {psnr} | {lpips} | {evaluations} |".format(**row), flush=True
+                "| {set} | {task} | {psnr} | {ssim} | {lpips} | {consistency} | {colour_bias} "
+                "| {evaluations} |".format(**row),
+                flush=True,
             )
     if arguments.save:
         history = json.loads(FIGURES.read_text()) if FIGURES.exists() else []
         today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-        history.append({"date": today, "model": prior.digest, "figures": table})
+        models = {"model": prior.digest, "sr3": load("sr3").digest}
+        history.append({"date": today, **models, "figures": kept(history, models, table) + table})
         FIGURES.write_text(json.dumps(history, indent=1) + "\n")
 
 

@@ -19,8 +19,9 @@ def by_task(entry):
     return {(row["set"], row["task"]): row for row in entry["figures"]}
 
 
-def test_the_embedded_prior_is_the_one_that_was_measured():
+def test_the_embedded_models_are_the_ones_that_were_measured():
     assert HISTORY[-1]["model"] == load_prior().digest
+    assert HISTORY[-1]["sr3"] == load_prior("sr3").digest
 
 
 @pytest.mark.parametrize(("before", "after"), list(pairwise(HISTORY)))

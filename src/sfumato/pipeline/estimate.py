@@ -28,6 +28,7 @@ from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
 from sfumato.io.windows import PictureWindows, picture_shape
 from sfumato.operators import Degradation
+from sfumato.pipeline.jobs import cache_bytes
 from sfumato.pipeline.problem import Source, make_problem
 from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Run
@@ -41,9 +42,8 @@ IMAGES, MEASUREMENTS, NOISY_MEASUREMENTS = 12, 8, 14
 
 #: A network takes about so much more than its tensors, which are what can be counted.
 _WORKSPACE = 1.8
-#: Chunks that a canvas keeps, and what is held while the file is written.
-_CACHE_BYTES = 128 << 20
-_WRITING_BYTES = 64 << 20
+#: What is held while the file is written.
+_WRITING_BYTES = 32 << 20
 #: Sides in pixels: of the tile that a network's memory is counted on, of the largest one timed.
 _COUNTED, _TIMED = 128, 512
 
@@ -205,10 +205,10 @@ class Outlook:
         work = int(trial.bytes_per_pixel * height * width * restorer.micro_batch)
         if self.streamed:
             work += self._images_bytes(height, width, batch)
-            canvases = [
-                _canvas_bytes(p.height, p.width, self._channels, 16) for p in self.run.plans
-            ]
-            kept = sum(min(_CACHE_BYTES, n) for n in canvases[-2:]) + _WRITING_BYTES
+            kept = _WRITING_BYTES
+            for p in self.run.plans[-2:]:
+                whole = _canvas_bytes(p.height, p.width, self._channels, 16)
+                kept += min(cache_bytes(p, self._channels, 16), whole)
         else:
             work += self._images_bytes(plan.height, plan.width)
             kept = (r.samples - 1) * plan.height * plan.width * 3 * 4

@@ -163,8 +163,11 @@ class Problem(Source):
 _REACHED = 1e-3
 
 
-def _row_energy(A: Operator, like: Tensor) -> Tensor:
-    """Return ``Σ_j A_ij²`` of every row, nearly: the mean square of ``A ε`` for random signs."""
+def _row_energy(A: Bound, like: Tensor) -> Tensor:
+    """Return ``Σ_j A_ij²`` of every row; else nearly: the mean square of ``A ε``, random signs."""
+    energy = A.energy()
+    if energy is not None:
+        return energy.to(like)
     g = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (16, *A.in_shape[1:]), generator=g).to(like) * 2 - 1
     rows = [A.forward(s.expand(1, *A.in_shape)).square() for s in signs]

@@ -38,8 +38,8 @@ _COMMIT_SECONDS = 5.0
 #: Of a canvas, kept in memory whatever its width, and the least number of chunks: twice what a
 #: tile meets. A row of tiles need not fit: what is above a tile is soon read again.
 _CACHE_BYTES, _CHUNKS = 16 * 2**20, 8
-#: The allocator's holes are given back at most so often, in seconds: it takes some milliseconds.
-_TRIM_SECONDS = 0.25
+#: Holes that the allocator may have more than after a moment's work, before it gives them back.
+_HOLES_BYTES = 32 * 2**20
 #: Side of the windows that the written file is looked through with.
 _LOOK = 512
 
@@ -257,21 +257,39 @@ class _Ledger:
 
 
 class _Trimmer:
-    """Returns what the allocator keeps of freed memory, now and then.
+    """Returns what the allocator keeps of freed memory, as often as that has grown by some.
 
     Between the small things that stay, the large ones that come and go leave holes, which soon
-    are twice of what is in use.
+    are twice of what is in use. What one tile leaves is left for the next one: to return it and
+    to get it again takes longer than one might think.
     """
 
     def __init__(self) -> None:
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        self._last = -math.inf
+        self._least = math.inf
+        self._give_back()
 
     def trim(self) -> None:
-        """Return it, if that was not done a moment ago."""
-        if self._trim is not None and time.monotonic() - self._last > _TRIM_SECONDS:
-            self._trim(0)
-            self._last = time.monotonic()
+        """Return it, if it has grown."""
+        resident = _resident_bytes()
+        self._least = min(self._least, resident)
+        if resident > self._least + _HOLES_BYTES:
+            self._give_back()
+            self._least = math.inf
+
+    @staticmethod
+    def _give_back() -> None:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _resident_bytes() -> float:
+    """Return the memory of this process; without end where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    except OSError:
+        return math.inf
+    return int(pages) * float(os.sysconf("SC_PAGE_SIZE"))
 
 
 def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyvips
 
 #: Of the decoded tiles of a TIFF, kept by libvips.
-_KEPT_BYTES = 16 * 2**20
+_KEPT_BYTES = 8 * 2**20
 
 #: (left, top, width, height) of stored pixels, to float32 (bands, height, width), undivided.
 _Fetch: TypeAlias = Callable[[int, int, int, int], Tensor]
@@ -131,7 +131,7 @@ def open_windows(path: str | Path, *, scratch: str | Path | None = None) -> Pict
     """Open a picture, or an array of numbers (``.npy``), of which windows are read in any order.
 
     Memory stays bounded whatever the size. Tiles of a tiled TIFF are decoded when they are wanted,
-    and about the last two rows of tiles are kept, if these are no more than 16 MB. All other
+    and about the last two rows of tiles are kept, if these are no more than 8 MB. All other
     pictures are decoded once, now, to a file without a name, which is gone with the returned
     object. Arrays are mapped.
 

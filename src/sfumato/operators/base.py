@@ -13,7 +13,7 @@ from sfumato._typing import Images, Measurements, Shape
 from sfumato.errors import ShapeError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
     """A rectangle of pixels: rows ``top .. top + height``, columns ``left .. left + width``."""
 

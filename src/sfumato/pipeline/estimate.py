@@ -29,16 +29,13 @@ from sfumato.io._read import is_tiled, read_header
 from sfumato.io.windows import PictureWindows, picture_shape
 from sfumato.operators import Degradation
 from sfumato.pipeline.jobs import cache_bytes
+from sfumato.pipeline.memory import images_bytes
 from sfumato.pipeline.problem import Source, make_problem
 from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Run
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
 from sfumato.zoo import Prior
-
-#: Of images that are worked on, about so many are in memory at once, as float32 of their size;
-#: and of their measurement, where it is inverted exactly and where it carries noise.
-IMAGES, MEASUREMENTS, NOISY_MEASUREMENTS = 12, 8, 14
 
 #: A network takes about so much more than its tensors, which are what can be counted.
 _WORKSPACE = 1.8
@@ -191,10 +188,10 @@ class Outlook:
 
     def _images_bytes(self, height: int, width: int, batch: int = 1) -> int:
         """Return what the images of a tile, or of the whole image, take while it is restored."""
-        A, method = self.run.source.A, self.run.r.method
+        A, noisy = self.run.source.A, self.run.r.method != "ddnm"
         share = _size(A.out_shape) / _size(A.in_shape)
-        images = IMAGES + share * (MEASUREMENTS if method == "ddnm" else NOISY_MEASUREMENTS)
-        return int(images * batch * height * width * 3 * 4)
+        n = height * width
+        return int(batch * images_bytes((3, n, 1), (3, round(n * share), 1), noisy=noisy))
 
     def _memory(self, trial: Trial, workers: int) -> tuple[int, int]:
         """Return the peak of memory here and on the GPU, if there is one."""

@@ -39,6 +39,7 @@ from sfumato.operators import BlockSensing, Degradation, WalshHadamard
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.jobs import Streamed, job_of, plan_of, threads_of
 from sfumato.pipeline.kept import kept_in
+from sfumato.pipeline.memory import check_memory
 from sfumato.pipeline.presets import links
 from sfumato.pipeline.problem import Problem, Source, make_problem
 from sfumato.pipeline.region import Region
@@ -156,17 +157,17 @@ def restore_file(
             expected="a picture, since this one is restored in memory",
             do="use --stitch mask-shift, or .png or .tif",
         )
+    check_memory(
+        picture_shape(source),
+        degradation,
+        limit_pixels=max(limit_pixels, LIMIT_PIXELS),
+        samples=settings.samples,
+        device=device,
+    )
     read = read_source(source, limit_pixels=limit_pixels)
     channels, height, width = read.y.shape
     size = degradation.source_shape((channels, height, width))[1:]
     check_output(target, alpha=_see_through(read.picture), size=size)
-    limit = max(limit_pixels, LIMIT_PIXELS)
-    if size[0] * size[1] > limit:
-        raise ImageError(
-            f"a result of {size[1]} x {size[0]} pixels",
-            expected=f"at most {limit:,} pixels",
-            do="take a smaller scale, or raise --limit-pixels if memory allows",
-        )
     bits = read.picture.bits
     y = read.y.to(device)
     problem = make_problem(y, degradation, bits=bits)

@@ -27,7 +27,7 @@ def test_says_what_it_would_need_and_what_to_choose(monkeypatch):
 
 @pytest.mark.parametrize("y", [(1, 6000, 9000), (3, 6000, 9000)])
 def test_what_cannot_go_by_tiles_is_not_told_to(monkeypatch, y):
-    said = refusal(monkeypatch, y, "gaussian_blur:2")
+    said = refusal(monkeypatch, y, "gaussian_blur:6")
     assert "--stitch" not in said
     assert "a smaller picture, or a machine with as much" in said
 

@@ -113,7 +113,7 @@ class Outlook:
         bands = header.image.bands if header else shape[0]
         picture = PictureWindows(shape, _zeros(bands), header)
         source: Source
-        if settings.samples == 1 and streams(path, degradation):
+        if settings.samples == 1 and streams(path, degradation, settings.stitch):
             source = FileSource(picture, degradation, device)
         else:
             y = torch.zeros(picture.channels, picture.height, picture.width, device=device)

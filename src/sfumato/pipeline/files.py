@@ -207,7 +207,7 @@ def _restore_region(
 ) -> FileRestoration:
     """Restore a region of what would be the result."""
     settings = settings.model_copy(update={"samples": 1})
-    if streams(path, degradation):
+    if streams(path, degradation, settings.stitch):
         windows = open_windows(path, scratch=_scratch(target))
         source: Source = FileSource(windows, degradation, device)
         bits, notes, like = windows.bits, windows.notes, Picture(_nothing(), bits=windows.bits)
@@ -239,7 +239,7 @@ def _by_tiles(
     device: str,
 ) -> tuple[FileSource | None, Resolved | None]:
     """Return the source and all choices where the picture can be restored tile by tile."""
-    if settings.samples > 1 or not streams(path, degradation):
+    if settings.samples > 1 or not streams(path, degradation, settings.stitch):
         return None, None
     source = FileSource(open_windows(path, scratch=_scratch(target)), degradation, device)
     resolved = resolve(settings, source, prior)

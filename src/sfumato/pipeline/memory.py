@@ -79,7 +79,7 @@ def check_memory(
     too_many = height * width > limit_pixels
     if not too_many and _AT_LEAST * need <= there:
         return
-    tiles = A is not None and samples == 1 and by_windows(A)
+    tiles = A is not None and samples == 1 and by_windows(A, asked=True)
     instead = ["--stitch mask-shift, which holds a few tiles at a time"] if tiles else []
     instead += ["one sample at a time (--samples 1, another --seed each)"] if samples > 1 else []
     instead += ["a smaller --scale"] if A is not None and A.ratio > 1 else ["a smaller picture"]

@@ -109,12 +109,12 @@ def restore_file(
     and what `check_limit` refuses before it is decoded.
     Raises ImageError, DegradationError, SettingsError and OutputError.
     """
-    beside = [_beside(target, word) for word in _words_beside(settings.samples)]
+    others = beside(target, settings.samples)
     proof_path = report or _json_beside(target)
     zarr = target.suffix.lower() == ".zarr"
-    for path in () if zarr else (target, *beside):
+    for path in () if zarr else (target, *others):
         check_output(path)
-    _refuse_overwriting([target, *beside, proof_path], [source, *_files_of(degradation)])
+    _refuse_overwriting([target, *others, proof_path], [source, *_files_of(degradation)])
     _check_report(proof_path)
     limit_pixels = check_limit(source, limit_pixels)
     if region is not None:
@@ -304,6 +304,11 @@ def _with_notes(
     if degradation.noise:
         notes = [*notes, f"The noise of the input is {255 * degradation.noise:.3g}/255."]
     return proof.with_notes(*picture.notes, *notes, *_losses(picture, target))
+
+
+def beside(target: Path, n_samples: int) -> list[Path]:
+    """Return where the other samples, their mean and their standard deviation are written."""
+    return [_beside(target, word) for word in _words_beside(n_samples)]
 
 
 def _words_beside(n_samples: int) -> list[str]:

@@ -1,6 +1,8 @@
 """The benchmarks run, and what they print adds up."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from stand_in import sfumato
@@ -21,6 +23,19 @@ def test_engine(tmp_path, kernel):
     for part in ("noise", "projection", "reading", "canvas, writing", "  writing", "all else"):
         assert part in done.out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["box", "bicubic"])
+def test_memory_does_not_grow_with_the_picture(tmp_path, kernel):
+    peaks = []
+    for side in (3072, 9216) if kernel == "box" else (2048, 4096):
+        words = ["--side", side, "--steps", 1, "--kernel", kernel, "--folder", tmp_path]
+        command = [sys.executable, "-m", "sfumato", "bench", "engine", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(re.search(r"peak memory (\d+) MB", done.stdout)[1]))
+    assert peaks[1] <= 1.15 * peaks[0]
+    assert peaks[1] <= 1500
 
 
 def test_overhead(tmp_path):

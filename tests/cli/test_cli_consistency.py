@@ -249,6 +249,30 @@ def test_blur(tmp_path, prior, blur):
     assert rmse(unit(read(again)), unit(read(blurred))) < 0.7, "both were rounded"
 
 
+@pytest.mark.parametrize("blur", ["gaussian:1.2", "anisotropic:1.5:1:20"])
+def test_a_small_blur_by_tiles_where_it_is_asked_for(tmp_path, prior, blur):
+    """It streams: of a picture in memory no .zarr could be made."""
+    sharp, blurred, out = (tmp_path / n for n in ("sharp.png", "blurred.tif", "again.zarr"))
+    from sfumato.operators import blur_word
+
+    word = blur_word(blur)
+    write(sharp, photo(90, 101))
+    assert sfumato("degrade", sharp, "-o", blurred, "-d", word).code == 0
+    words = ["--blur", blur, "-n", prior, "--steps", 1, "-t", 64, "--overlap", 32]
+    done = sfumato("deblur", blurred, "-o", out, "--stitch", "mask-shift", *words)
+    assert done.code == 0, done.err
+    report = report_of(out)
+    assert report["consistency_rmse_255"] < PROMISE
+    assert report["tiles"] > 1
+    assert report["settings"]["stitch"] == "mask-shift"
+    done = sfumato("deblur", blurred, "-o", tmp_path / "auto.png", *words)
+    assert report_of(tmp_path / "auto.png")["settings"]["stitch"] == "joint"
+    large = ["--blur", "gaussian:6", "--stitch", "mask-shift", "-n", prior, "-t", 64]
+    done = sfumato("deblur", blurred, "-o", tmp_path / "large.png", *large)
+    assert done.code == 2
+    assert "or a small blur by mask-shift; use --stitch joint" in done.err
+
+
 def test_uniform_blur_by_its_own_formula(tmp_path, prior):
     """Inside, where no boundary is involved: the mean of 3 x 3 pixels."""
     sharp, blurred, out = (tmp_path / f"{n}.png" for n in ("sharp", "blurred", "again"))

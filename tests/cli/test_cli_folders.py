@@ -202,3 +202,32 @@ def test_results_do_not_depend_on_the_company(tmp_path, album, prior):
         report_of(tmp_path / "a.png")["input_digest"]
         != report_of(tmp_path / "one.png")["input_digest"]
     )
+
+
+def test_names_that_samples_would_take_twice(tmp_path, prior):
+    for name in ("a.png", "a.mean.png", "b.png"):
+        write(tmp_path / "in" / name, photo(6, 8))
+    done = upscale(tmp_path / "in", tmp_path / "out", prior, "--samples", 2)
+    assert done.code == 2
+    assert "a.mean.png" in done.err
+    assert "rename a.mean.png" in done.err
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "in" / "a.mean.png").unlink()
+    assert upscale(tmp_path / "in", tmp_path / "out", prior, "--samples", 2).code == 0
+
+
+def test_folders_that_cannot_be_read_are_told_of(tmp_path, album, prior, monkeypatch):
+    import os
+
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (album / "closed").mkdir()
+    done = upscale(album, tmp_path / "out", prior, "--recursive", "--continue-on-error")
+    assert "sfumato: the folder" in done.err
+    assert "closed cannot be read (Permission denied); what is in it is left out" in done.err

@@ -201,7 +201,7 @@ def test_fifty_thousand_files_start_at_once(tmp_path, prior, monkeypatch):
     folder, asked = tmp_path / "in", []
     files = [folder / f"{k // 1000:02}" / f"{k:05}.png" for k in range(50_000)]
     folder.mkdir()
-    monkeypatch.setattr("sfumato.io.find_pictures", lambda folder, recursive: files)
+    monkeypatch.setattr("sfumato.io.find_pictures", lambda folder, **options: files)
 
     def first(self, source, target):
         asked.append(source)

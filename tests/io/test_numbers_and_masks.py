@@ -1,5 +1,6 @@
 """Numbers are read as they are; masks, folders, digests."""
 
+import os
 import subprocess
 import sys
 
@@ -124,6 +125,29 @@ def test_pictures_are_found(tmp_path):
     assert find_pictures(tmp_path, recursive=True) == deep
     with pytest.raises(ImageError, match="no folder"):
         find_pictures(tmp_path / "b.png")
+
+
+def test_folders_that_cannot_be_read_are_told_of(tmp_path, monkeypatch):
+    for name in ("a.png", "closed/b.png", "open/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    told = []
+    found = find_pictures(tmp_path, recursive=True, unreadable=told.append)
+    assert found == [tmp_path / "a.png", tmp_path / "open/c.png"]
+    assert told == [
+        f"the folder {tmp_path}/closed cannot be read (Permission denied); "
+        "what is in it is left out"
+    ]
+    with pytest.raises(ImageError, match="closed cannot be read"):
+        find_pictures(tmp_path, recursive=True)
 
 
 def test_digest(tmp_path):

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 
 from sfumato.errors import ImageError, OutputError
 from sfumato.io import Picture, open_windows, read_measurement, read_picture, write_picture
+from sfumato.io import windows as module
 from sfumato.io.windows import picture_shape
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -124,6 +125,7 @@ def pair(tmp_path_factory):
         MAKERS[name](str(folder / name))
         return read_picture(folder / name), open_windows(folder / name)
 
+    read.folder = folder
     return read
 
 
@@ -144,6 +146,32 @@ def test_windows_are_the_picture(pair, data, name):
     assert torch.equal(windows.read(*window), cut(whole.pixels, *window))
     if windows.has_alpha:
         assert torch.equal(windows.read_alpha(*window), cut(whole.alpha, *window))
+
+
+@given(data=st.data(), name=st.sampled_from([n for n in sorted(MAKERS) if "tif" in n]))
+def test_windows_are_the_picture_when_tiles_are_let_go(pair, data, name):
+    whole, _ = pair(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_KEPT_BYTES", data.draw(st.integers(0, 4000)))
+        windows = open_windows(pair.folder / name)
+        for _ in range(3):
+            window = draw_window(data, windows.height, windows.width)
+            assert torch.equal(windows.read(*window), cut(whole.pixels, *window))
+
+
+def test_another_file_in_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    image().tiffsave(str(path), **TILES)
+    monkeypatch.setattr(module, "_KEPT_BYTES", 1000)
+    windows = open_windows(path)
+    windows.read(0, 0, 50, 50)
+    image(1).tiffsave(str(tmp_path / "b.tif"), **TILES)
+    (tmp_path / "b.tif").replace(path)
+    with pytest.raises(ImageError, match="another file than before; leave it"):
+        windows.read(0, 0, 50, 50)
+    path.unlink()
+    with pytest.raises(ImageError, match="No such file"):
+        windows.read(0, 0, 50, 50)
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
@@ -344,15 +372,22 @@ print(json.dumps([late, grown]))
 
 
 def test_memory_is_bounded_and_modules_are_loaded_late(tmp_path):
-    """Also: no limit of pixels. Decoded, the files would take 120 and 144 million bytes."""
-    strips, tiles = str(tmp_path / "a.png"), str(tmp_path / "b.tif")
+    """Also: no limit of pixels. Decoded, the files would take 120, 144 and 150 million bytes.
+
+    Of the last one, which is wide, two rows of tiles would take 102.
+    """
+    strips, tiles, wide = (str(tmp_path / name) for name in ("a.png", "b.tif", "c.tif"))
     black = pyvips.Image.black
     black(12_000, 10_000).copy(interpretation="b-w").pngsave(strips, compression=1, filter="none")
     black(12_000, 12_000).copy(interpretation="b-w").tiffsave(
         tiles, tile=True, tile_width=256, tile_height=256, compression="deflate", bigtiff=True
     )
-    command = [sys.executable, "-c", MEASURE, strips, tiles]
+    black(200_000, 750).copy(interpretation="b-w").tiffsave(
+        wide, tile=True, tile_width=256, tile_height=256, compression="deflate"
+    )
+    command = [sys.executable, "-c", MEASURE, wide, strips, tiles]
     done = subprocess.run(command, capture_output=True, check=True)
     late, grown = json.loads(done.stdout)
     assert late == []
     assert max(grown) < 80e6
+    assert grown[0] < 30e6

@@ -109,6 +109,24 @@ def test_bands_of_any_height_give_the_report_of_the_whole(picture, phase, cuts, 
     assert figures(metered(image, borders, phase, cuts, n=20, seed=3)) == same(whole)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    pictures_with_borders(),
+    st.sets(st.integers(1, 23)),
+    st.lists(st.sets(st.integers(1, 29)), min_size=1, max_size=3),
+)
+def test_bands_in_strips_give_the_report_of_the_whole(picture, cuts, across):
+    image, borders = picture
+    _, height, width = image.shape
+    meter = SeamMeter(height, width, borders, phase=2)
+    for k, (top, stop) in enumerate(
+        pairwise(sorted({0, *cuts, height} - set(range(height + 1, 24))))
+    ):
+        ends = sorted({0, *(c for c in across[k % len(across)] if c < width), width})
+        meter.add_strips(top, (image[:, top:stop, a:b] for a, b in pairwise(ends)))
+    assert figures(meter.report(n=20)) == same(seam_report(image, borders, 2, n=20))
+
+
 @settings(max_examples=100, deadline=None)
 @given(pictures_with_borders(least=7), st.integers(1, 5), st.integers(0, 3))
 def test_the_band_is_the_definition_for_any_borders(picture, phase, seed):
@@ -179,6 +197,14 @@ def test_refuses_bands_that_do_not_follow():
         meter.score()
     with pytest.raises(ImageError, match="divide 8-bit"):
         meter.add(8, torch.zeros(3, 12, 30, dtype=torch.uint8))
+    for strips, said in (
+        ([(3, 12, 29)], "strips of 29 columns; expected 30"),
+        ([(3, 12, 29), (3, 11, 1)], r"expected \(3, 12, 1\) at row 8, column 29"),
+        ([(3, 12, 29), (3, 12, 2)], r"expected \(3, 12, 1\) at row 8, column 29"),
+        ([], "strips of 0 columns; expected 30"),
+    ):
+        with pytest.raises(ShapeError, match=said):
+            meter.add_strips(8, (noise(*shape) for shape in strips))
     meter.add(8, noise(3, 12, 30))
     assert meter.report().score is not None
     with pytest.raises(SettingsError, match="n=0"):

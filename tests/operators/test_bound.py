@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.operators import Bicubic, Bound, Window
+from sfumato.operators import AveragePool, Bicubic, Bound, Window
 
 
 @pytest.mark.parametrize("s", [2, 3, 4])
@@ -41,3 +41,24 @@ def test_forward_and_adjoint_see_the_rectangles_only(seed):
     assert torch.equal(B(x), A(B.mask * x))
     assert B.ratio == A.ratio
     assert str(B) == str(A)
+
+
+@given(st.integers(0, 99), st.sampled_from([2, 3, 4]))
+@settings(max_examples=8)
+def test_turns_among_the_values_are_those_among_the_pixels(seed, s):
+    A, _ = Bicubic((3, 40 * s, 40 * s), s).inside(Window(8 * s, 8 * s, 16 * s, 16 * s))
+    free = [Window(12 * s, 0, 4 * s, 16 * s), Window(4 * s, 3 * s, 8 * s, 13 * s)]
+    B, g = Bound(A, free), torch.Generator().manual_seed(seed)
+    y = torch.randn((2, *B.out_shape), generator=g, dtype=torch.float64)
+    x = B.parts[-1].pinv(y)
+    for part in 3 * B.parts:
+        x = x + part.pinv(y - A(x))
+    torch.testing.assert_close(B.pinv(y), x, rtol=1e-9, atol=1e-9)
+
+
+def test_the_energy_of_rows_is_that_of_the_matrix():
+    A, _ = Bicubic((1, 64, 64), 4).inside(Window(16, 16, 32, 32))
+    B = Bound(A, [Window(20, 0, 12, 32), Window(8, 12, 24, 20)])
+    unit = torch.eye(32 * 32, dtype=torch.float64).view(-1, 1, 32, 32)
+    torch.testing.assert_close(B.energy(), B(unit).square().sum(0)[0])
+    assert Bound(AveragePool((3, 8, 8), 2), [Window(0, 0, 4, 8)]).energy() is None

@@ -284,14 +284,18 @@ def left(folder):
 
 
 def killing(e, level, plan, executor, folder, moments):
-    """Restore, and kill a worker at each of these moments of the progress."""
+    """Restore, and kill a worker at each of these moments of the progress.
+
+    Where none has begun yet in the place of one that was killed, the next one that does.
+    """
     restoration = replace(e, executor=executor).restore(level, plan, "mask-shift")
     killed, done = [], []
     try:
         while True:
             done.append(next(restoration).done)
-            if len(done) in moments:
-                pid = random.Random(len(done)).choice([p for p in left(folder) if p not in killed])
+            alive = [p for p in left(folder) if p not in killed]
+            if alive and len(killed) < sum(m <= len(done) for m in moments):
+                pid = random.Random(len(done)).choice(alive)
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
     except StopIteration as stop:

@@ -20,6 +20,7 @@ from sfumato.cli.options import (
 )
 from sfumato.cli.running import (
     Screen,
+    Todo,
     drain,
     guarded,
     lines_of,
@@ -79,11 +80,12 @@ def _run(
     settings, share = shared.settings(), shared.share()
     region = Region.parse(shared.region) if shared.region else None
     prior = prior or shared.prior()
-    todo = todo_of(source, shared.output, recursive=shared.recursive)
+    todo = todo_of(source, shared.output, recursive=shared.recursive, warned=shared.warned)
     if shared.report and len(todo.files) > 1:
         raise SettingsError("--report with a folder", do="each result has OUTPUT.json beside it")
     if shared.failed:
         _check_list(shared.failed)
+    _check_names(todo, settings.samples)
     todo = replace(todo, files=share.of(todo.files))
     with (
         shared.executor() as executor,
@@ -332,6 +334,23 @@ def _room(n_bytes: int) -> str:
     if n_bytes >= 1e9:
         return f"{n_bytes / 1e9:.1f} GB"
     return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e6 or not n_bytes else "1 MB"
+
+
+def _check_names(todo: Todo, samples: int) -> None:
+    """Refuse a folder where what is written beside one result would be another one."""
+    if samples == 1 or len(todo.files) == 1:
+        return
+    from sfumato.pipeline.files import beside
+
+    targets = {todo.target(file): file for file in todo.files}
+    for target, file in targets.items():
+        for other in beside(target, samples):
+            if other in targets:
+                raise SettingsError(
+                    f"{targets[other]} in a folder with {file}: both would be written to {other}",
+                    expected="names that tell apart what --samples writes",
+                    do=f"rename {targets[other].name}, or restore it by itself",
+                )
 
 
 def inpaint(

@@ -147,10 +147,17 @@ class Todo:
         return self.output if self.folder is None else self.output / file.relative_to(self.folder)
 
 
-def todo_of(source: Path, output: Path, *, recursive: bool = False) -> Todo:
+def todo_of(
+    source: Path,
+    output: Path,
+    *,
+    recursive: bool = False,
+    warned: Callable[[str], None] = fail,
+) -> Todo:
     """List what is to be done: one file, or those of a folder, sorted, with its tree kept.
 
-    What lies in the folder of the outputs is no input, wherever that is.
+    What lies in the folder of the outputs is no input, wherever that is. ``warned`` is told of
+    folders that cannot be read.
     """
     from sfumato.io import find_pictures
     from sfumato.io.storage import address, name_of
@@ -167,7 +174,7 @@ def todo_of(source: Path, output: Path, *, recursive: bool = False) -> Todo:
         raise SettingsError(
             f"the folder {source} to the file {output}", expected="a folder for --output"
         )
-    found = find_pictures(source, recursive=recursive)
+    found = find_pictures(source, recursive=recursive, unreadable=warned)
     outer, inner = (os.path.realpath(p) + os.sep for p in (source, output))
     if inner != outer and inner.startswith(outer):
         outputs = str(source / inner[len(outer) :]) + os.sep

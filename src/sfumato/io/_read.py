@@ -191,10 +191,12 @@ def icc_fits(icc: bytes, n_channels: int) -> bool:
 def _open(path: Path, kind: str, page: int = 0, access: str = "sequential") -> "pyvips.Image":
     """Return an image of which only the header is read.
 
-    ``revalidate``: else libvips answers from its cache when the file has changed since.
+    ``revalidate``: else libvips answers from its cache when the file has changed since. It is to
+    remember nothing at all: with an operation it remembers the tiles that were decoded for it.
     """
     import pyvips
 
+    pyvips.cache_set_max(0)
     # Not `Image.new_from_file`: it reads "photo[1].png" as a name with options.
     load = getattr(pyvips.Image, f"{kind}load")
     options = {"page": page} if page else {}
@@ -220,6 +222,31 @@ def decode(path: Path, image: "pyvips.Image") -> Tensor:
         raise damaged(path, vips_reason(error)) from error
     values = values.reshape(image.height, image.width, image.bands)
     return as_float(values.transpose(2, 0, 1))
+
+
+def decode_window(
+    path: Path, image: "pyvips.Image", left: int, top: int, width: int, height: int
+) -> NDArray[Any]:
+    """Decode a window of an image of 8 or 16 bits: stored values (bands, height, width).
+
+    Not by an operation of libvips (``crop``), which would remember it, and with it the image.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    import pyvips
+
+    try:
+        buffer = pyvips.Region.new(image).fetch(left, top, width, height)
+    except pyvips.Error as error:
+        raise damaged(path, vips_reason(error)) from error
+    values = np.frombuffer(buffer, stored_type(image)).reshape(height, width, image.bands)
+    return values.transpose(2, 0, 1)
+
+
+def stored_type(image: "pyvips.Image") -> np.dtype[Any]:
+    """Return the type of the values of an image of 8 or 16 bits."""
+    return np.dtype({8: np.uint8, 16: np.uint16}[_BITS[image.format]])
 
 
 def as_float(values: NDArray[Any]) -> Tensor:

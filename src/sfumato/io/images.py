@@ -6,6 +6,7 @@ read or written.
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -84,13 +85,24 @@ def read_mask(
     return by_alpha if by_alpha is not None and in_alpha else by_colour
 
 
-def find_pictures(folder: str | Path, *, recursive: bool = False) -> list[Path]:
+def find_pictures(
+    folder: str | Path,
+    *,
+    recursive: bool = False,
+    unreadable: Callable[[str], None] | None = None,
+) -> list[Path]:
     """List the files whose names end like a picture's, sorted; hidden files and folders are not.
 
     Links to folders are not followed.
 
+    Args:
+        folder: where to look.
+        recursive: also in the folders in it.
+        unreadable: is told, in a line, of each folder that cannot be read; what is in it is left
+            out.
+
     Raises:
-        ImageError: no such folder.
+        ImageError: no such folder; without ``unreadable``, one that cannot be read.
 
     Example:
         >>> find_pictures("holiday")
@@ -99,8 +111,15 @@ def find_pictures(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder", expected="a folder of pictures")
+
+    def left_out(error: OSError) -> None:
+        reason = f"the folder {error.filename} cannot be read ({error.strerror})"
+        if unreadable is None:
+            raise ImageError(reason, do="see to its rights") from error
+        unreadable(f"{reason}; what is in it is left out")
+
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=left_out):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         paths = [Path(parent, name) for name in names if not name.startswith(".")]
         found += [p for p in paths if p.suffix.lower() in FORMATS and p.is_file()]

@@ -42,7 +42,7 @@ AlphaWindows: TypeAlias = Callable[[int, int, int, int], Tensor]
 #: Side of the tiles of a TIFF and of the chunks of a Zarr array.
 _TILE = 256
 #: Of the largest block that is held at once.
-_BLOCK_BYTES = 32 * 2**20
+_BLOCK_BYTES = 16 * 2**20
 
 
 @runtime_checkable

@@ -20,10 +20,11 @@ from sfumato.io._read import (
     Header,
     as_float,
     check_finite,
-    decode,
+    decode_window,
     is_tiled,
     map_array,
     read_header,
+    stored_type,
     upright,
 )
 from sfumato.io._write import save_to_file
@@ -31,6 +32,9 @@ from sfumato.io.storage import address
 
 if TYPE_CHECKING:
     import pyvips
+
+#: Of the decoded tiles of a TIFF, kept by libvips.
+_KEPT_BYTES = 8 * 2**20
 
 #: (left, top, width, height) of stored pixels, to float32 (bands, height, width), undivided.
 _Fetch: TypeAlias = Callable[[int, int, int, int], Tensor]
@@ -126,9 +130,10 @@ class PictureWindows:
 def open_windows(path: str | Path, *, scratch: str | Path | None = None) -> PictureWindows:
     """Open a picture, or an array of numbers (``.npy``), of which windows are read in any order.
 
-    Memory stays bounded whatever the height. Tiles of a tiled TIFF are decoded when they are
-    wanted, and those of about the last two rows of tiles are kept. All other pictures are decoded
-    once, now, to a file without a name, which is gone with the returned object. Arrays are mapped.
+    Memory stays bounded whatever the size. Tiles of a tiled TIFF are decoded when they are wanted,
+    and about the last two rows of tiles are kept, if these are no more than 8 MB. All other
+    pictures are decoded once, now, to a file without a name, which is gone with the returned
+    object. Arrays are mapped.
 
     What a format itself holds in memory stays: interlaced PNG, progressive JPEG and WebP are
     decoded as a whole.
@@ -143,8 +148,8 @@ def open_windows(path: str | Path, *, scratch: str | Path | None = None) -> Pict
 
     Raises:
         ImageError: as `read_picture`, save for the limit of pixels, which there is not; for an
-            array as `read_measurement`. Damage inside a tile, or a number that is not finite, is
-            found when it is read. No way to an address.
+            array as `read_measurement`. Damage inside a tile, a number that is not finite, or
+            another file in its place are found when they are read. No way to an address.
         OutputError: no room in ``scratch``.
 
     Example:
@@ -164,8 +169,8 @@ def open_windows(path: str | Path, *, scratch: str | Path | None = None) -> Pict
     image = header.image
     if is_tiled(image):
         check_tiles(path)
-        decode(path, image.crop(0, 0, 1, 1))  # not all kinds of tiles are known
-        fetch = _fetch_tiles(path, image)
+        fetch = _Tiles(path, image).fetch
+        fetch(0, 0, 1, 1)  # not all kinds of tiles are known
     else:
         fetch = _Copy(path, image, scratch).fetch
     return PictureWindows(_upright_shape(header), fetch, header)
@@ -225,10 +230,6 @@ def _stored_window(
     return across.start, down.start, len(across), len(down)
 
 
-def _fetch_tiles(path: Path, image: "pyvips.Image") -> _Fetch:
-    return lambda *window: decode(path, image.crop(*window))
-
-
 def _fetch_mapped(path: Path) -> _Fetch:
     def fetch(left: int, top: int, width: int, height: int) -> Tensor:
         # Mapped anew each time: pages that were read once would count as this program's memory.
@@ -238,13 +239,51 @@ def _fetch_mapped(path: Path) -> _Fetch:
     return fetch
 
 
+class _Tiles:
+    """The tiles of a TIFF that windows meet, decoded when they are wanted.
+
+    libvips keeps those of two rows of tiles. Where that is too much, the file is opened again
+    after as much was read: windows that go from side to side meet few tiles twice.
+    """
+
+    def __init__(self, path: Path, image: "pyvips.Image") -> None:
+        self._path, self._image, self._file = path, image, _identity(path)
+        self._n_pixel = image.bands * stored_type(image).itemsize
+        n_two_rows = 2 * image.get("tile-height") * image.width * self._n_pixel
+        self._keeps_all = n_two_rows <= _KEPT_BYTES
+        self._n_read = 0
+
+    def fetch(self, left: int, top: int, width: int, height: int) -> Tensor:
+        """Read a window."""
+        if self._n_read > _KEPT_BYTES and not self._keeps_all:
+            self._open_again()
+        self._n_read += width * height * self._n_pixel
+        return as_float(decode_window(self._path, self._image, left, top, width, height))
+
+    def _open_again(self) -> None:
+        if _identity(self._path) != self._file:
+            raise ImageError(
+                f"{self._path} is another file than before", do="leave it as it is, and begin anew"
+            )
+        self._image = read_header(self._path, limit_pixels=None, windows=True).image
+        self._n_read = 0
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise damaged(path, str(error)) from error
+    return status.st_dev, status.st_ino, status.st_size
+
+
 class _Copy:
     """All pixels of an image, decoded from the top down to a file that has no name."""
 
     def __init__(self, path: Path, image: "pyvips.Image", folder: str | Path | None) -> None:
         import pyvips
 
-        self._dtype = np.dtype({"uchar": np.uint8, "ushort": np.uint16}[image.format])
+        self._dtype = stored_type(image)
         self._bands = image.bands
         self._n_line = image.width * image.bands * self._dtype.itemsize
         try:

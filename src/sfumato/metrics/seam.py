@@ -183,19 +183,45 @@ class SeamMeter:
 
         Raises ShapeError for other rows, columns or channels, ImageError for integer values.
         """
-        self._check(top, band)
+        self._check(top, band, 0, self.width)
+        self.add_strips(top, [band])
+
+    def add_strips(
+        self, top: int, strips: Iterable[Float[Tensor, "channels rows columns"]]
+    ) -> None:
+        """Take in a band that comes in strips, from left to right: no more is held than one.
+
+        Errors are those of ``add``; after one the meter is of no use any more.
+        """
+        left, rows, below = 0, 0, []
+        beside: Tensor | None = None
+        for strip in strips:
+            self._check(top, strip, left, strip.shape[-1], rows)
+            self._add(top, left, strip.detach().cpu(), beside)
+            beside, rows = strip[..., -1:].detach().cpu(), strip.shape[1]
+            below.append(strip[:, -1:].detach().cpu().double())
+            left += strip.shape[2]
+        if left < self.width:
+            raise ShapeError(f"strips of {left} columns", expected=f"{self.width}")
+        self._above, self._n_rows = torch.cat(below, dim=2), top + rows
+
+    def _add(self, top: int, left: int, strip: Tensor, beside: Tensor | None) -> None:
+        """Take in a strip, with the last column of the one before it."""
         rows, columns = self._lines.get("row"), self._lines.get("column")
-        for first, stop in self._blocks(*band.shape[:2]):
-            block = band[:, first - top : stop - top].detach().cpu()
-            x = torch.empty(len(block), stop - first + 1, self.width, dtype=torch.float64)
-            x[:, :1] = block[:, :1] if self._above is None else self._above
-            x[:, 1:] = block
+        channels, height, width = strip.shape
+        above = None if self._above is None else self._above[..., left : left + width]
+        for first, stop in self._blocks(top, channels, height, width):
+            here = slice(first - top, stop - top)
+            block = strip[:, here]
+            x = torch.empty(channels, stop - first + 1, width + 1, dtype=torch.float64)
+            x[:, 1:, 1:] = block
+            x[:, :1, 1:] = block[:, :1] if above is None else above
+            x[:, 1:, :1] = block[..., :1] if beside is None else beside[:, here]
             if rows:
-                rows.add_lines(first, x.diff(dim=1).abs_().sum(dim=0))
+                rows.add_lines(first, left, x[..., 1:].diff(dim=1).abs_().sum(dim=0))
             if columns:
-                columns.add_along(first, x[:, 1:].diff(dim=2).abs_().sum(dim=(0, 1)))
-            self._above = x[:, -1:].clone()
-            self._n_rows = stop
+                columns.add_along(first, left, x[:, 1:].diff(dim=2).abs_().sum(dim=(0, 1)))
+            above = block[:, -1:]
 
     def report(self, n: int = 200, seed: int = 0) -> SeamReport:
         """Return the seam score with its band; errors are those of ``band``."""
@@ -226,23 +252,28 @@ class SeamMeter:
         high = torch.quantile(scores, 1 - TAIL, interpolation="higher")
         return float(low), float(high)
 
-    def _blocks(self, channels: int, rows: int) -> Iterable[tuple[int, int]]:
+    def _blocks(
+        self, top: int, channels: int, rows: int, columns: int
+    ) -> Iterable[tuple[int, int]]:
         """Cut the next ``rows`` into blocks of bounded size, each in one piece of the columns."""
-        top, stop = self._n_rows, self._n_rows + rows
-        step = max(1, BLOCK // max(1, channels * self.width))
+        stop, step = top + rows, max(1, BLOCK // max(1, channels * columns))
         cuts = self._lines["column"].cuts if "column" in self._lines else []
         ends = {*range(top, stop, step), stop, *(c for c in cuts if top < c < stop)}
         return pairwise(sorted(ends))
 
-    def _check(self, top: int, band: Tensor) -> None:
+    def _check(self, top: int, band: Tensor, left: int, columns: int, rows: int = 0) -> None:
+        """Refuse all but the next ``columns``; of as many ``rows``, if these are not 0."""
         check_pictures(band)
-        left = self.height - self._n_rows
+        most = rows or self.height - self._n_rows
         channels = len(band if self._above is None else self._above)
-        fits = band.dim() == 3 and band.shape[::2] == (channels, self.width)
-        if not fits or top != self._n_rows or band.shape[1] > left:
+        fits = band.dim() == 3 and band.shape[::2] == (channels, columns)
+        fits = fits and 1 <= columns <= self.width - left
+        if not fits or top != self._n_rows or not max(1, rows) <= band.shape[1] <= most:
+            what = f"{rows}" if rows else f"at most {most}"
             raise ShapeError(
                 f"a band of shape {tuple(band.shape)} at row {top}",
-                expected=f"({channels}, at most {left}, {self.width}) at row {self._n_rows}",
+                expected=f"({channels}, {what}, {self.width - left}) at row {self._n_rows}"
+                + (f", column {left}" if left else ""),
             )
 
     def _check_all(self) -> None:
@@ -292,16 +323,22 @@ class _Lines:
         self.length: Float[Tensor, " pieces"] = cuts[needed].diff().to(steps.dtype)
         self.jump = torch.zeros(lines, len(self.length), dtype=steps.dtype)
 
-    def add_lines(self, first: int, jumps: Float[Tensor, "lines positions"]) -> None:
-        """Take in all of the lines from ``first`` on."""
-        sums = np.add.reduceat(jumps[:, : self.cuts[-1]].numpy(), self.cuts[:-1], axis=1)
-        self.jump[first : first + len(sums)] = torch.from_numpy(sums)
+    def add_lines(self, first: int, left: int, jumps: Float[Tensor, "lines positions"]) -> None:
+        """Take in the positions from ``left`` on of all lines from ``first`` on."""
+        stop = left + jumps.shape[1]
+        pieces = [k for k, (a, b) in enumerate(pairwise(self.cuts)) if a < stop and b > left]
+        if pieces:
+            own = slice(pieces[0], pieces[-1] + 1)
+            starts = [max(a - left, 0) for a in self.cuts[own]]
+            end = min(self.cuts[own.stop], stop) - left
+            sums = np.add.reduceat(jumps[:, :end].numpy(), starts, axis=1)
+            self.jump[first : first + len(sums), own] += torch.from_numpy(sums)
 
-    def add_along(self, position: int, jumps: Float[Tensor, " lines_but_one"]) -> None:
-        """Take in a stretch of all lines but 0, from ``position`` on, within one piece."""
+    def add_along(self, position: int, left: int, jumps: Float[Tensor, " lines"]) -> None:
+        """Take in a stretch of all lines from ``left`` on, from ``position`` on in one piece."""
         piece = bisect_right(self.cuts, position) - 1
         if 0 <= piece < len(self.length):
-            self.jump[1:, piece] += jumps
+            self.jump[left : left + len(jumps), piece] += jumps
 
     def own(self) -> Float[Tensor, " 2"]:
         """Jump and beside, summed over the borders where they are."""

@@ -13,7 +13,7 @@ from sfumato._typing import Images, Measurements, Shape
 from sfumato.errors import ShapeError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
     """A rectangle of pixels: rows ``top .. top + height``, columns ``left .. left + width``."""
 
@@ -99,14 +99,15 @@ class Axis:
 class SVD:
     """``A = U diag(s) Vᵀ`` by its actions; ``s`` has the shape of one image's coefficients.
 
-    ``v_t`` takes images to coefficients, ``v`` back; ``u_t`` takes measurements to coefficients.
-    Zeros in ``s`` mark coefficients without a measurement.
+    ``v_t`` takes images to coefficients, ``v`` back; ``u_t`` takes measurements to coefficients,
+    and ``u``, where that is known, back. Zeros in ``s`` mark coefficients without a measurement.
     """
 
     s: Tensor
     v_t: Callable[[Tensor], Tensor]
     v: Callable[[Tensor], Tensor]
     u_t: Callable[[Tensor], Tensor]
+    u: Callable[[Tensor], Tensor] | None = None
 
 
 class Operator(ABC):

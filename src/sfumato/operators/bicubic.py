@@ -81,6 +81,10 @@ class Bicubic(Operator):
             (U_h, _), (U_w, _) = self._axes(y)
             return U_h.mT @ y @ U_w
 
+        def u(c: Tensor) -> Tensor:
+            (U_h, _), (U_w, _) = self._axes(c)
+            return U_h @ c @ U_w.mT
+
         def v(c: Tensor) -> Tensor:
             (U_h, s_h), (U_w, s_w) = self._axes(c)
             return self.adjoint(U_h @ (c / (s_h[:, None] * s_w)) @ U_w.mT)
@@ -91,7 +95,7 @@ class Bicubic(Operator):
 
         (_, s_h), (_, s_w) = self._axes(torch.zeros((), dtype=torch.float64))
         s = (s_h[:, None] * s_w).expand(self.out_shape)
-        return SVD(s=s, v_t=v_t, v=v, u_t=rotated)
+        return SVD(s=s, v_t=v_t, v=v, u_t=rotated, u=u)
 
     @property
     @override
@@ -162,30 +166,30 @@ def _sums(n: int, factor: int) -> Tensor:
 
 
 def _down(x: Tensor, factor: int) -> Tensor:
-    """Apply ``B`` along the last axis: weigh each cell by all taps, add five neighbours."""
-    n = x.shape[-1] // factor
-    weighed = x.unflatten(-1, (n, factor)) @ _like(_taps(factor), x).mT
-    weighed = pad(weighed, (0, 0, _REACH, _REACH))
-    total = sum(weighed[..., o : o + n, o] for o in range(1, 2 * _REACH + 1))
-    return (weighed[..., :n, 0] + total) / _like(_sums(n, factor), x)
+    """Apply ``B`` to the columns: weigh each cell by all taps, add five neighbours."""
+    n = x.shape[-2] // factor
+    weighed = _like(_taps(factor), x) @ x.unflatten(-2, (n, factor))
+    weighed = pad(weighed, (0, 0, 0, 0, _REACH, _REACH))
+    total = sum(weighed[..., o : o + n, o, :] for o in range(1, 2 * _REACH + 1))
+    return (weighed[..., :n, 0, :] + total) / _like(_sums(n, factor), x)[:, None]
 
 
 def _up(y: Tensor, factor: int) -> Tensor:
-    """Apply ``Bᵀ`` along the last axis: every value spreads over five cells."""
-    n = y.shape[-1]
-    framed = pad(y / _like(_sums(n, factor), y), (_REACH, _REACH))
-    sources = [framed[..., 2 * _REACH - o : 2 * _REACH - o + n] for o in range(2 * _REACH + 1)]
-    return (torch.stack(sources, dim=-1) @ _like(_taps(factor), y)).flatten(-2)
+    """Apply ``Bᵀ`` to the columns: every value spreads over five cells."""
+    n = y.shape[-2]
+    framed = pad(y / _like(_sums(n, factor), y)[:, None], (0, 0, _REACH, _REACH))
+    sources = [framed[..., 2 * _REACH - o : 2 * _REACH - o + n, :] for o in range(2 * _REACH + 1)]
+    return (_like(_taps(factor), y).mT @ torch.stack(sources, dim=-2)).flatten(-3, -2)
 
 
 def _matrix(n: int, factor: int) -> Tensor:
     """Return ``B`` with ``n`` rows as a dense matrix."""
-    return _up(torch.eye(n, dtype=torch.float64), factor)
+    return _up(torch.eye(n, dtype=torch.float64), factor).mT.contiguous()
 
 
 @lru_cache(maxsize=16)
 def _decomposed(n: int, factor: int) -> tuple[Tensor, Tensor]:
     """Return ``U`` and ``s`` of ``B`` with ``n`` rows, from  B Bᵀ = U diag(s²) Uᵀ."""
-    gram = _down(_matrix(n, factor), factor)
+    gram = _down(_matrix(n, factor).mT, factor)
     squares, U = torch.linalg.eigh((gram + gram.mT) / 2)
     return U, squares.sqrt()

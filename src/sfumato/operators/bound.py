@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from sfumato._typing import Images, Measurements
-from sfumato.operators.base import Operator, Window
+from sfumato.operators.base import SVD, Axis, Operator, Window, reciprocal
 from sfumato.operators.restricted import restricted
 
 #: Turns that the rectangles take; what is left after these is below the rounding of 8 bits.
@@ -51,11 +52,26 @@ class Bound(Operator):
     @override
     def pinv(self, y: Measurements) -> Images:
         """Return a solution of  A F x = y  where there is one, else nearly one."""
+        if len(self.parts) == 1:
+            return self.parts[0].pinv(y)
+        svds = [svd for part in self.parts if (svd := part.svd()) and svd.u]
+        if len(svds) == len(self.parts):
+            return _taking_turns(svds, y)
         x = self.parts[-1].pinv(y)
-        for _ in range(_TURNS if len(self.parts) > 1 else 0):
+        for _ in range(_TURNS):
             for part in self.parts:
                 x = x + part.pinv(y - self.A.forward(x))
         return x
+
+    def energy(self) -> Tensor | None:
+        """Return  Σ_j (A F)_ij²  of every row, (height, width) of ``y``, in float64.
+
+        None where ``A`` is not known to be a product of axes.
+        """
+        if self.A.axes is None:
+            return None
+        h, w = (_squares(axis) for axis in self.A.axes)
+        return h @ self.mask[0].double() @ w.mT
 
     @property
     @override
@@ -65,3 +81,26 @@ class Bound(Operator):
     @override
     def __str__(self) -> str:
         return str(self.A)
+
+
+@lru_cache(maxsize=16)
+def _squares(axis: Axis) -> Tensor:
+    return axis.matrix().square()
+
+
+def _taking_turns(svds: Sequence[SVD], y: Measurements) -> Images:
+    """Do what ``Bound.pinv`` does among the values, of which there are fewer than pixels.
+
+    What a rectangle  A_k = U diag(s) Vᵀ  does in its turn,  x ← x + A_k⁺ r,  leaves of the
+    residual  r ← r − U Uᵀ r  (of ``U`` what has  s > 0).  Pixels are made once, at the end.
+    """
+    inverse = [reciprocal(svd.s).to(y.dtype).to(y.device) for svd in svds]
+    found = [torch.zeros_like(i)[None] for i in inverse]
+    last = len(svds) - 1
+    for k in (last, *(_TURNS * [*range(len(svds))])):
+        svd, used = svds[k], inverse[k] > 0
+        assert svd.u is not None, "the caller looked"
+        c = svd.u_t(y) * used
+        found[k] = found[k] + c * inverse[k]
+        y = y - svd.u(c)
+    return sum((svd.v(c) for svd, c in zip(svds[1:], found[1:], strict=True)), svds[0].v(found[0]))

@@ -120,6 +120,7 @@ class Part(Operator):
             v_t=lambda x: both(2, x, 2, transposed=True),
             v=lambda c: both(2, c, 2, transposed=False),
             u_t=lambda y: both(0, y, 0, transposed=True),
+            u=lambda c: both(0, c, 0, transposed=False),
         )
 
     @property

@@ -29,6 +29,8 @@ from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
 from sfumato.io.windows import PictureWindows, picture_shape
 from sfumato.operators import Degradation
+from sfumato.pipeline.jobs import cache_bytes
+from sfumato.pipeline.memory import images_bytes
 from sfumato.pipeline.problem import Source, make_problem
 from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Run
@@ -36,15 +38,10 @@ from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
 from sfumato.zoo import Prior
 
-#: Of images that are worked on, about so many are in memory at once, as float32 of their size;
-#: and of their measurement, where it is inverted exactly and where it carries noise.
-IMAGES, MEASUREMENTS, NOISY_MEASUREMENTS = 12, 8, 14
-
 #: A network takes about so much more than its tensors, which are what can be counted.
 _WORKSPACE = 1.8
-#: Chunks that a canvas keeps, and what is held while the file is written.
-_CACHE_BYTES = 128 << 20
-_WRITING_BYTES = 64 << 20
+#: What is held while the file is written.
+_WRITING_BYTES = 32 << 20
 #: Sides in pixels: of the tile that a network's memory is counted on, of the largest one timed.
 _COUNTED, _TIMED = 128, 512
 
@@ -117,7 +114,7 @@ class Outlook:
         bands = header.image.bands if header else shape[0]
         picture = PictureWindows(shape, _zeros(bands), header)
         source: Source
-        if settings.samples == 1 and streams(path, degradation):
+        if settings.samples == 1 and streams(path, degradation, settings.stitch):
             source = FileSource(picture, degradation, device)
         else:
             y = torch.zeros(picture.channels, picture.height, picture.width, device=device)
@@ -192,10 +189,10 @@ class Outlook:
 
     def _images_bytes(self, height: int, width: int, batch: int = 1) -> int:
         """Return what the images of a tile, or of the whole image, take while it is restored."""
-        A, method = self.run.source.A, self.run.r.method
+        A, noisy = self.run.source.A, self.run.r.method != "ddnm"
         share = _size(A.out_shape) / _size(A.in_shape)
-        images = IMAGES + share * (MEASUREMENTS if method == "ddnm" else NOISY_MEASUREMENTS)
-        return int(images * batch * height * width * 3 * 4)
+        n = height * width
+        return int(batch * images_bytes((3, n, 1), (3, round(n * share), 1), noisy=noisy))
 
     def _memory(self, trial: Trial, workers: int) -> tuple[int, int]:
         """Return the peak of memory here and on the GPU, if there is one."""
@@ -206,10 +203,10 @@ class Outlook:
         work = int(trial.bytes_per_pixel * height * width * restorer.micro_batch)
         if self.streamed:
             work += self._images_bytes(height, width, batch)
-            canvases = [
-                _canvas_bytes(p.height, p.width, self._channels, 16) for p in self.run.plans
-            ]
-            kept = sum(min(_CACHE_BYTES, n) for n in canvases[-2:]) + _WRITING_BYTES
+            kept = _WRITING_BYTES
+            for p in self.run.plans[-2:]:
+                whole = _canvas_bytes(p.height, p.width, self._channels, 16)
+                kept += min(cache_bytes(p, self._channels, 16), whole)
         else:
             work += self._images_bytes(plan.height, plan.width)
             kept = (r.samples - 1) * plan.height * plan.width * 3 * 4

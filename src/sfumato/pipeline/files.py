@@ -39,6 +39,7 @@ from sfumato.operators import BlockSensing, Degradation, WalshHadamard, links
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.jobs import Streamed, job_of, plan_of, threads_of
 from sfumato.pipeline.kept import kept_in
+from sfumato.pipeline.memory import check_memory
 from sfumato.pipeline.problem import Problem, Source, make_problem
 from sfumato.pipeline.region import Region
 from sfumato.pipeline.report import Report
@@ -107,12 +108,12 @@ def restore_file(
     and what `check_limit` refuses before it is decoded.
     Raises ImageError, DegradationError, SettingsError and OutputError.
     """
-    beside = [_beside(target, word) for word in _words_beside(settings.samples)]
+    others = beside(target, settings.samples)
     proof_path = report or _json_beside(target)
     zarr = target.suffix.lower() == ".zarr"
-    for path in () if zarr else (target, *beside):
+    for path in () if zarr else (target, *others):
         check_output(path)
-    _refuse_overwriting([target, *beside, proof_path], [source, *_files_of(degradation)])
+    _refuse_overwriting([target, *others, proof_path], [source, *_files_of(degradation)])
     _check_report(proof_path)
     limit_pixels = check_limit(source, limit_pixels)
     if region is not None:
@@ -155,17 +156,17 @@ def restore_file(
             expected="a picture, since this one is restored in memory",
             do="use --stitch mask-shift, or .png or .tif",
         )
+    check_memory(
+        picture_shape(source),
+        degradation,
+        limit_pixels=max(limit_pixels, LIMIT_PIXELS),
+        samples=settings.samples,
+        device=device,
+    )
     read = read_source(source, limit_pixels=limit_pixels)
     channels, height, width = read.y.shape
     size = degradation.source_shape((channels, height, width))[1:]
     check_output(target, alpha=_see_through(read.picture), size=size)
-    limit = max(limit_pixels, LIMIT_PIXELS)
-    if size[0] * size[1] > limit:
-        raise ImageError(
-            f"a result of {size[1]} x {size[0]} pixels",
-            expected=f"at most {limit:,} pixels",
-            do="take a smaller scale, or raise --limit-pixels if memory allows",
-        )
     bits = read.picture.bits
     y = read.y.to(device)
     problem = make_problem(y, degradation, bits=bits)
@@ -185,10 +186,10 @@ def restore_file(
         next(events)  # that it starts was told before anything was written
         result = yield from events
         notes = _write_results(result, read.picture, target)
-    problem = make_problem(read.y, degradation, bits=bits)
-    proof = _proof(result.report, problem, target, read.digest)
-    proof = _with_notes(proof, read.picture, target, degradation, notes)
-    proof.write(proof_path)
+        problem = make_problem(read.y, degradation, bits=bits)
+        proof = _proof(result.report, problem, target, read.digest)
+        proof = _with_notes(proof, read.picture, target, degradation, notes)
+        proof.write(proof_path)
     return proof
 
 
@@ -205,7 +206,7 @@ def _restore_region(
 ) -> FileRestoration:
     """Restore a region of what would be the result."""
     settings = settings.model_copy(update={"samples": 1})
-    if streams(path, degradation):
+    if streams(path, degradation, settings.stitch):
         windows = open_windows(path, scratch=_scratch(target))
         source: Source = FileSource(windows, degradation, device)
         bits, notes, like = windows.bits, windows.notes, Picture(_nothing(), bits=windows.bits)
@@ -237,7 +238,7 @@ def _by_tiles(
     device: str,
 ) -> tuple[FileSource | None, Resolved | None]:
     """Return the source and all choices where the picture can be restored tile by tile."""
-    if settings.samples > 1 or not streams(path, degradation):
+    if settings.samples > 1 or not streams(path, degradation, settings.stitch):
         return None, None
     source = FileSource(open_windows(path, scratch=_scratch(target)), degradation, device)
     resolved = resolve(settings, source, prior)
@@ -302,6 +303,11 @@ def _with_notes(
     if degradation.noise:
         notes = [*notes, f"The noise of the input is {255 * degradation.noise:.3g}/255."]
     return proof.with_notes(*picture.notes, *notes, *_losses(picture, target))
+
+
+def beside(target: Path, n_samples: int) -> list[Path]:
+    """Return where the other samples, their mean and their standard deviation are written."""
+    return [_beside(target, word) for word in _words_beside(n_samples)]
 
 
 def _words_beside(n_samples: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import shutil
 import time
@@ -34,10 +35,13 @@ from sfumato.zoo import Prior
 
 #: Finished tiles are made durable about this often, in seconds; a kill loses no more.
 _COMMIT_SECONDS = 5.0
-#: Of a canvas, kept in memory: a row of tiles of a picture 45,000 pixels wide.
-_CACHE_BYTES = 64 * 2**20
-#: Rows that the seams are looked for in at a time.
-_BAND = 64
+#: Of a canvas, kept in memory whatever its width, and the least number of chunks: twice what a
+#: tile meets. A row of tiles need not fit: what is above a tile is soon read again.
+_CACHE_BYTES, _CHUNKS = 16 * 2**20, 8
+#: Holes that the allocator may have more than after a moment's work, before it gives them back.
+_HOLES_BYTES = 32 * 2**20
+#: Side of the windows that the written file is looked through with.
+_LOOK = 512
 
 Events = Generator[Event, None, Report]
 
@@ -202,17 +206,28 @@ def _stage(i: int) -> str:
     return f"level {i}"
 
 
+def _chunk(plan: TilePlan) -> tuple[int, int]:
+    """Return height and width of a canvas's chunks: a step of the tiles."""
+    step = max(plan.stride, (plan.tile - plan.overlap) // plan.stride * plan.stride)
+    return min(step, plan.height), min(step, plan.width)
+
+
+def cache_bytes(plan: TilePlan, channels: int, bits: int) -> int:
+    """Return how much of a canvas is kept in memory at most."""
+    height, width = _chunk(plan)
+    return max(_CACHE_BYTES, _CHUNKS * height * width * channels * bits // 8)
+
+
 def _open_canvas(job: Job, stage: str, plan: TilePlan, channels: int, bits: int) -> StoredCanvas:
     """Open the canvas that a run before this one has begun, or make one."""
     where = job.path(stage.replace(" ", "-") + ".zarr")
+    chunk, kept = _chunk(plan), cache_bytes(plan, channels, bits)
     if job.done(stage):
-        return StoredCanvas.open(where, writable=True, cache_bytes=_CACHE_BYTES)
+        return StoredCanvas.open(where, writable=True, cache_bytes=kept)
     if where.exists():
         shutil.rmtree(where)
-    step = max(plan.stride, (plan.tile - plan.overlap) // plan.stride * plan.stride)
-    return StoredCanvas.create(
-        where, (plan.height, plan.width, channels), bits, (step, step), cache_bytes=_CACHE_BYTES
-    )
+    shape = plan.height, plan.width, channels
+    return StoredCanvas.create(where, shape, bits, chunk, cache_bytes=kept)
 
 
 class _Ledger:
@@ -222,10 +237,12 @@ class _Ledger:
         self._job, self._stage, self._canvas = job, stage, canvas
         self._pending: list[int] = []
         self._last = time.monotonic()
+        self._trimmer = _Trimmer()
 
     def written(self, tiles: Sequence[Tile]) -> None:
         """Note tiles that are on the canvas."""
         self._pending += [t.number for t in tiles]
+        self._trimmer.trim()
         if time.monotonic() - self._last > _COMMIT_SECONDS:
             self.commit()
 
@@ -236,15 +253,43 @@ class _Ledger:
             for number in self._pending:
                 self._job.record(self._stage, number)
             self._pending = []
-            _give_memory_back()
         self._last = time.monotonic()
 
 
-def _give_memory_back() -> None:
-    """Return what the allocator keeps of freed memory: over hours its holes would add up."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+class _Trimmer:
+    """Returns what the allocator keeps of freed memory, as often as that has grown by some.
+
+    Between the small things that stay, the large ones that come and go leave holes, which soon
+    are twice of what is in use. What one tile leaves is left for the next one: to return it and
+    to get it again takes longer than one might think.
+    """
+
+    def __init__(self) -> None:
+        self._least = math.inf
+        self._give_back()
+
+    def trim(self) -> None:
+        """Return it, if it has grown."""
+        resident = _resident_bytes()
+        self._least = min(self._least, resident)
+        if resident > self._least + _HOLES_BYTES:
+            self._give_back()
+            self._least = math.inf
+
+    @staticmethod
+    def _give_back() -> None:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _resident_bytes() -> float:
+    """Return the memory of this process; without end where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    except OSError:
+        return math.inf
+    return int(pages) * float(os.sysconf("SC_PAGE_SIZE"))
 
 
 def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
@@ -276,12 +321,17 @@ def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
 
 
 def _seams(canvas: StoredCanvas, plan: TilePlan, phase: int) -> SeamReport:
-    """Measure the seams of the finished canvas, band by band."""
+    """Measure the seams of the finished canvas, chunk by chunk."""
     meter = SeamMeter(canvas.height, canvas.width, plan.borders(), phase)
-    top = float(2**canvas.bits - 1)
-    for y in range(0, canvas.height, _BAND):
-        rows = canvas.read(y, 0, min(_BAND, canvas.height - y), canvas.width)
-        meter.add(y, torch.from_numpy(rows.astype("float32")).permute(2, 0, 1) / top)
+    top, (high, wide), trimmer = float(2**canvas.bits - 1), canvas.chunk, _Trimmer()
+
+    def strip(y: int, x: int) -> torch.Tensor:
+        trimmer.trim()
+        values = canvas.read(y, x, min(high, canvas.height - y), min(wide, canvas.width - x))
+        return torch.from_numpy(values.astype("float32")).permute(2, 0, 1) / top
+
+    for y in range(0, canvas.height, high):
+        meter.add_strips(y, (strip(y, x) for x in range(0, canvas.width, wide)))
     return meter.report()
 
 
@@ -302,10 +352,11 @@ def _consistency(source: FileSource, target: Path) -> float:
             return picture.read(w.top, w.left, w.height, w.width)
 
     squares = weights = 0.0
-    A = source.A
+    A, trimmer = source.A, _Trimmer()
     reach = -(-A.locality.halo // A.locality.stride) * A.locality.stride
     whole = Window(0, 0, *A.in_shape[1:])
-    for window in source.windows():
+    for window in source.windows(_LOOK):
+        trimmer.trim()
         around = grown(window, reach, whole)
         problem = source.at(around)
         u = read(around)[None, : A.in_shape[0]].to(source.device)

@@ -164,8 +164,11 @@ class Problem(Source):
 _REACHED = 1e-3
 
 
-def _row_energy(A: Operator, like: Tensor) -> Tensor:
-    """Return ``Σ_j A_ij²`` of every row, nearly: the mean square of ``A ε`` for random signs."""
+def _row_energy(A: Bound, like: Tensor) -> Tensor:
+    """Return ``Σ_j A_ij²`` of every row; else nearly: the mean square of ``A ε``, random signs."""
+    energy = A.energy()
+    if energy is not None:
+        return energy.to(like)
     g = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (16, *A.in_shape[1:]), generator=g).to(like) * 2 - 1
     rows = [A.forward(s.expand(1, *A.in_shape)).square() for s in signs]
@@ -187,12 +190,18 @@ def hole_radius(known: Tensor) -> int:
     return radius
 
 
-def by_windows(A: Operator) -> bool:
-    """Say whether an image can be restored by windows of a measurement by ``A``.
+#: Blurs that look farther are not restored tile by tile, in pixels.
+_SMALL_REACH = 16
 
-    Each value must look at a few pixels only. A halo is for inverses that amplify nothing.
+
+def by_windows(A: Operator, *, asked: bool = False) -> bool:
+    """Say whether an image is restored by windows of a measurement by ``A``.
+
+    Each value must look at a few pixels only. A halo is for inverses that amplify nothing; where
+    it is ``asked`` for, small blurs too, which take many times as long as jointly.
     """
-    return A.locality.tileable or (A.locality.stride > 0 and not A.amplifies)
+    local, halo = A.locality.stride > 0, A.locality.halo
+    return A.locality.tileable or (local and (not A.amplifies or (asked and halo <= _SMALL_REACH)))
 
 
 def make_problem(

@@ -238,13 +238,14 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
     """Choose one tile where the image fits into it, else mask-shift if the operator is local."""
     cells = A.locality.tileable
     seen = 2 * Resolved.least_margin(A) <= r.overlap and r.order == "raster"
-    tileable = cells or (by_windows(A) and seen)
+    windows = by_windows(A, asked=asked == "mask-shift")
+    tileable = cells or (windows and seen)
     _, h, w = A.in_shape
     if asked == "auto":
         if max(h, w) <= r.tile:
             return "whole"
         return "mask-shift" if tileable and r.tile >= A.locality.stride else "joint"
-    if asked == "mask-shift" and not tileable and by_windows(A):
+    if asked == "mask-shift" and not tileable and windows:
         raise SettingsError(
             f"--stitch mask-shift with {A}, an overlap of {r.overlap} pixels and order {r.order}",
             expected=f"an overlap of at least {2 * Resolved.least_margin(A)} and raster order",
@@ -253,7 +254,7 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
     if (asked == "mask-shift" and not tileable) or (asked == "independent" and not cells):
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",
-            expected="an operator that falls apart into cells",
+            expected="an operator that falls apart into cells, or a small blur by mask-shift",
             do="use --stitch joint",
         )
     if asked == "mask-shift":

@@ -121,11 +121,12 @@ class FileSource(Source):
         return known, k
 
 
-def streams(path: Path, degradation: Degradation) -> bool:
+def streams(path: Path, degradation: Degradation, stitch: str = "auto") -> bool:
     """Say whether the picture can be restored window by window: the degradation is local.
 
-    Only the picture's header is read.
+    Blurs are only where ``stitch`` asks for it. Only the picture's header is read.
     """
     if degradation.strokes() is not None:
         return False
-    return by_windows(degradation.operator(degradation.source_shape(picture_shape(path))))
+    A = degradation.operator(degradation.source_shape(picture_shape(path)))
+    return by_windows(A, asked=stitch == "mask-shift")

@@ -102,3 +102,6 @@ def _check_svd(A: Operator, x: Tensor, tolerance: float, lost: float) -> None:
     kept = (s > 0).to(x.dtype)
     error = _distance(svd.v_t(svd.v(kept * c)), kept * c)
     assert error <= tolerance + 1e-5, f"{A}: Vᵀ V = I on the range fails by {error:.2e}"
+    if svd.u is not None:
+        error = _distance(svd.u(kept * s * c), A(svd.v(kept * c)))
+        assert error <= tolerance + 1e-5, f"{A}: U s = A V on the range fails by {error:.2e}"

@@ -49,7 +49,7 @@ def positions(size: int, tile: int, overlap: int, stride: int = 1) -> list[tuple
     return [(s, (size - s) if s == starts[-1] else tile) for s in starts]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tile:
     """One tile: its window, its number in the order, and the wave it runs in.
 

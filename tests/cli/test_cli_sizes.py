@@ -244,7 +244,8 @@ ENOUGH = 1.5
 @pytest.mark.parametrize("name", ["box", "bicubic"])
 def test_a_dry_run_of_a_vast_picture(tmp_path, prior, vast, name):
     out = tmp_path / "out.tif"
-    run = Measured(*COMMANDS[name], vast, "-o", out, "-n", prior, "--steps", 1, "--dry-run")
+    quick = ("--steps", 1, "-t", 256)
+    run = Measured(*COMMANDS[name], vast, "-o", out, "-n", prior, *quick, "--dry-run")
     assert run.code == 0, run.err
     assert "60000 x 60000 pixels" in run.out
     assert run.gb < ENOUGH
@@ -274,7 +275,8 @@ def test_a_region_of_a_vast_picture(tmp_path, prior, vast, name):
 def test_a_mask_of_a_vast_picture(tmp_path, prior, vast, vast_mask, more):
     """It is taken in bounded memory, or refused with advice that can be followed."""
     out = tmp_path / "out.tif"
-    words = ("inpaint", vast, "-m", vast_mask, "-o", out, "-n", prior, "--steps", 1, *more)
+    quick = ("--steps", 1, "-t", 256)
+    words = ("inpaint", vast, "-m", vast_mask, "-o", out, "-n", prior, *quick, *more)
     job = tmp_path / "out.tif.job" / "records.jsonl"
     until = None if more else lambda: job.exists() and job.stat().st_size > 0
     for limit in ((), ("--limit-pixels", SIDE**2)):

@@ -84,6 +84,22 @@ def test_a_scale_that_takes_the_model_twice(tmp_path, small, sr3):
     assert (odd.code, "expected -s 16" in odd.err) == (2, True)
 
 
+def test_what_a_cascade_cannot_do_is_refused_at_once(tmp_path, small, sr3):
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ("upscale", small, "-o", tmp_path / "x.png", "-n", sr3, "-s", 16)
+    for option in (("--region", "0,0,8,8"), ("--dry-run",), ("--samples", 2)):
+        done = sfumato(*words, *option)
+        assert (done.code, "one model at a time" in done.err) == (2, True), option
+    done = sfumato("upscale", tmp_path, "-o", out, "-n", sr3, "-s", 16)
+    assert (done.code, "expected one picture" in done.err) == (2, True)
+    assert not list(out.iterdir())
+    assert not list(tmp_path.glob("*.stages"))
+    done = sfumato("upscale", small, "-o", out, "-n", sr3, "--then", sr3)
+    assert done.code == 0, done.err
+    assert read(out / "small.png").shape[:2] == (272, 400)
+
+
 def test_other_tasks_and_models_are_refused(tmp_path, small, sr3, prior):
     out = tmp_path / "x.png"
     done = sfumato("denoise", small, "-o", out, "-n", sr3, "--noise", 0.1)

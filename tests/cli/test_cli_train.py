@@ -11,7 +11,7 @@ import pyvips
 from typer.testing import CliRunner
 
 from sfumato.cli.train import TimeLeft, train_app
-from sfumato.errors import SettingsError
+from sfumato.io import load_checkpoint
 from sfumato.zoo import load_prior
 
 RECIPE = """
@@ -89,8 +89,22 @@ def test_without_tensorboard_one_line_says_so(folder, monkeypatch):
 
 def test_crops_must_fit_what_is_prepared(folder):
     result = call(folder, "--recipe", str(folder / "recipe.toml"), "--prepare", "12")
-    assert isinstance(result.exception, SettingsError)
-    assert "options: prepare = 12" in str(result.exception)
+    assert result.exit_code == 2
+    assert "options: prepare = 12" in result.output
+
+
+@pytest.mark.parametrize("side", [12, 24])
+def test_a_generator_sees_whole_pictures_of_the_side_asked_for(folder, side):
+    (folder / "g.toml").write_text(
+        "[[stage]]\nchannels = [8, 8]\nblocks = 1\nembedding = 8\nattention = []\nsteps = 1\n"
+    )
+    given = ["--data", str(folder / "photos"), "--out", str(folder / "g"), "--batch", "1"]
+    given += ["--device", "cpu", "--recipe", str(folder / "g.toml"), "--prepare", str(side)]
+    result = CliRunner().invoke(train_app, ["generator", *given])
+    assert result.exit_code == 0, result.output
+    config = load_checkpoint(folder / "g" / "generator.safetensors")[1]
+    assert config["size"] == side
+    assert config["training"]["settings"]["crop_cycle"] == [side]
 
 
 def test_shards_are_trained_on(folder):
@@ -106,13 +120,13 @@ def test_shards_are_trained_on(folder):
 
 def test_steps_belong_to_one_stage(folder):
     result = call(folder, "--recipe", str(folder / "recipe.toml"), "--steps", "9")
-    assert isinstance(result.exception, SettingsError)
+    assert result.exit_code == 2
 
 
 def test_bad_options_are_named(folder):
     result = call(folder, "--steps", "0")
-    assert isinstance(result.exception, SettingsError)
-    assert "options: steps = 0" in str(result.exception)
+    assert result.exit_code == 2
+    assert "options: steps = 0" in result.output
 
 
 def test_time_left_follows_the_speed():

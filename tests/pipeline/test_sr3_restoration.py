@@ -126,6 +126,9 @@ def test_other_tasks_are_refused(degradation):
     ("settings", "message"),
     [
         ({"objective": "distortion", "steps": 4}, "expected one evaluation"),
+        ({"objective": "distortion", "schedule": (1.0,)}, "expected one evaluation"),
+        ({"schedule": (1.0, 0.5), "steps": 3}, "expected one of them"),
+        ({"levels": 2}, "2 levels with an SR3 model"),
         ({"sampler": "rounds"}, "sampler rounds with an SR3 model"),
         ({"schedule": (0.1, 0.2)}, "decrease"),
         ({"schedule": ()}, "decrease"),
@@ -134,6 +137,18 @@ def test_other_tasks_are_refused(degradation):
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
         restored(a_model(), **settings)
+
+
+def test_a_regression_model_is_used_as_one():
+    model = a_model(samples=False)
+    assert restored(model).report.evaluations_per_tile == 1
+    with pytest.raises(SettingsError, match="--objective distortion"):
+        restored(model, objective="perception")
+
+
+def test_refining_starts_from_the_noise_asked_for():
+    schedule = restored(a_model(), start_noise=0.1).report.settings["schedule"]
+    assert tuple(schedule) == (0.2, 0.1)
 
 
 def test_a_model_without_a_regression_says_so():

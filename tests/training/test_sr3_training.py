@@ -128,7 +128,8 @@ def test_min_snr_weighs_the_error_of_the_image(prediction):
 
     x_t = x_0 + sigma[:, None, None, None] * draw_noise(draws, x_0)
     error = (D(x_t, sigma, make_condition(settings, x_0)) - x_0).square().mean((1, 2, 3))
-    expected = ((1 / sigma**2).clamp(max=5) * error).mean()
+    s = 0.1 if prediction == "edm" else 1.0
+    expected = ((s / sigma).square().clamp(max=5) * error / s**2).mean()
     assert float(sr3_loss(D, settings, x_0, draws)) == pytest.approx(float(expected), rel=1e-3)
 
 
@@ -231,6 +232,7 @@ def test_a_run_starts_from_another_run(finished, photographs, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"dream": 1.0, "regression_share": 1.0}, "a regression, which sees no noise"),
         ({"crop_cycle": (18,)}, "crops of 18 pixels; expected multiples of the scale, 4"),
         ({"scale": 1}, "scale = 1"),
         ({"betas_range": (0.1, 0.01)}, "not below"),
@@ -243,6 +245,34 @@ def test_a_run_starts_from_another_run(finished, photographs, tmp_path):
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(SettingsError, match=message):
         variant(**changes)
+
+
+def test_defaults_fit_the_scale_and_the_prediction():
+    assert SR3Settings.of({"scale": 3}).crop_cycle == (129, 96, 63)
+    assert SR3Settings.of({"prediction": "v"}).noise == "gamma"
+    assert SR3Settings.of({"prediction": "v"}).schedule[0] == pytest.approx(151, rel=0.01)
+    odd = SR3Settings.of({"prediction": "eps", "betas_range": (1e-4, 2e-2), "n_times": 1000})
+    gamma_T = float(linear_alpha_bar(1000, 1e-4, 2e-2)[-1])
+    assert 1 / (1 + odd.schedule[0] ** 2) == pytest.approx(gamma_T, rel=1e-4)
+    assert SR3Settings().schedule[0] == pytest.approx(1.0)
+
+
+def test_dropout_is_a_function_of_seed_and_step(photographs, tmp_path):
+    form = {"form": "sr3", "channels": (8, 8), "blocks": 1, "embedding": 8, "head_width": 8}
+    settings = variant(network=form | {"dropout": 0.5}, steps=4, precision="fp32")
+    list(train_sr3(settings, photographs, tmp_path / "a"))
+    torch.manual_seed(99)
+    asked = itertools.count(1)
+    stopped = Schedule(stop=lambda: next(asked) >= 2)
+    list(train_sr3(settings, photographs, tmp_path / "b", schedule=stopped))
+    list(train_sr3(settings, photographs, tmp_path / "b"))
+    a, b = weights(tmp_path / "a" / "sr3.safetensors"), weights(tmp_path / "b" / "sr3.safetensors")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_regression_makes_no_samples(photographs, tmp_path):
+    *_, last = train_sr3(variant(regression_share=1.0, steps=1), photographs, tmp_path)
+    assert not load_prior(last.path).super_resolution.samples
 
 
 @pytest.mark.parametrize("name", sr3_preset_names())

@@ -69,7 +69,7 @@ def test_listing_loads_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert [prior.name for prior in list_priors()] == ["embedded"]
+    assert [prior.name for prior in list_priors()] == ["embedded", "sr3"]
 
 
 def test_ones_own_prior(tmp_path):
@@ -84,7 +84,7 @@ def test_ones_own_prior(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "generator"}, "kind 'generator'"),
+        ({"kind": "gan"}, "kind 'gan'"),
         ({"channels": [10**9, 8]}, "channels"),
         ({"channels": [4096] * 8, "blocks": 16, "tile": 256}, "describes a network of"),
         ({"channels": "4, 8"}, "channels"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import typer
 
 from sfumato.cli.commands import Input, NoiseOption, run_words, with_noise
 from sfumato.cli.options import Shared, with_shared
-from sfumato.cli.running import guarded, say
+from sfumato.cli.running import guarded, say, todo_of
 
 if TYPE_CHECKING:
     from sfumato.zoo import Prior
@@ -40,9 +41,12 @@ def upscale(
     input: Input,
     *,
     scale: Annotated[
-        int, typer.Option("-s", "--scale", min=1, help="Times as wide and as high.")
-    ] = 4,
-    kernel: Annotated[Kernel, typer.Option(help="How the input was made.")] = Kernel.bicubic,
+        int | None,
+        typer.Option("-s", "--scale", min=1, help="Times as wide and as high.  [default: 4]"),
+    ] = None,
+    kernel: Annotated[
+        Kernel | None, typer.Option(help="How the input was made.  [default: bicubic]")
+    ] = None,
     noise: NoiseOption = 0.0,
     then: ThenOption = None,
     shared: Shared,
@@ -51,10 +55,12 @@ def upscale(
 
     An SR3 model (-n sr3, 4x) is used as often as the scale takes: -s 16 is a cascade of two.
     """
-    word = "average_pool" if kernel is Kernel.box else "bicubic"
-    words = words_of_scale(scale, word, shared, then or ())
+    models = models_of_scale(scale, shared.model, then or ())
+    if len(models) == 1 and _task_of(shared.model) is None:
+        words = [f"{_word(kernel, 'bicubic')}:{scale or 4}"]
+    else:
+        words = [_step(m, kernel) for m in models]
     words[0] = with_noise(words[0], noise)
-    models = [shared.model, *then] if then else [shared.model] * len(words)
     cascade(input, shared, words, models)
 
 
@@ -84,12 +90,17 @@ def generate(
 
     if bits not in (8, 16):
         raise SettingsError(f"--bits {bits}", expected="8 or 16")
+    if label is None and guidance != 1:
+        raise SettingsError(f"--guidance {guidance:g} without a class", do="give --label")
+    if shared.output.is_dir():
+        raise SettingsError(f"the folder {shared.output}", expected="a file for --output")
+    models = [shared.model, *(then or ())]
+    words = ["nothing", *(_step(model, None) for model in models[1:])]
     width, height = _size(size or _own_size(shared))
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         blank = Path(folder) / "nothing.tif"
         write_blank(blank, (height, width), bits)
         prior = shared.prior().of_class(label, guidance) if label is not None else None
-        words, models = ["nothing", *_words(then or ())], [shared.model, *(then or ())]
         cascade(blank, shared, words, models, prior)
 
 
@@ -102,63 +113,126 @@ def cascade(
 ) -> None:
     """Restore by one model after the other; what lies in between is in ``OUTPUT.stages``.
 
-    ``first`` stands for the first model. A cascade that was interrupted goes on: stages whose
-    report tells of the same are left.
+    ``first`` stands for the first model. Where the models differ, later ones go by their own
+    settings. A cascade that was interrupted goes on: stages whose report tells of the same are
+    left.
     """
-    between = shared.output.parent / f"{shared.output.name}.stages"
+    if len(words) == 1:
+        run_words(source, shared, words[0], first)
+        return
+    _check_cascade(source, shared)
+    target = todo_of(source, shared.output).target(source)
+    if shared.skip_existing and target.exists():
+        say(f"{target} exists, skipped")
+        return
+    between = target.parent / f"{target.name}.stages"
+    between.mkdir(parents=True, exist_ok=True)
     for k, (word, model) in enumerate(zip(words, models, strict=True), 1):
-        prior = first if k == 1 else None
-        if k == len(words):
-            run_words(source, replace(shared, model=model), word, prior)
-            break
-        output = between / f"{k}{'' if source.is_dir() else '.tif'}"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        run_words(source, replace(shared, model=model, output=output, resume=True), word, prior)
+        own = shared if k == 1 or model == models[0] else _defaults(shared)
+        last = k == len(words)
+        output = target if last else between / f"{k}.tif"
+        one = replace(own, model=model, output=output, resume=not last or shared.resume)
+        one = one if last else replace(one, report=None, failed=None)
+        run_words(source, one, word, first if k == 1 else None)
         source = output
-    if between.is_dir() and not shared.keep_job and not shared.dry_run:
+    if not shared.keep_job:
         shutil.rmtree(between)
 
 
-def words_of_scale(scale: int, kernel: str, shared: Shared, then: Sequence[str]) -> list[str]:
-    """Return a degradation for each model of a cascade that enlarges by ``scale`` in all.
+def _check_cascade(source: Path, shared: Shared) -> None:
+    """Refuse what a cascade cannot do, before anything is done."""
+    from sfumato.errors import SettingsError
+    from sfumato.io.storage import address
+
+    if source.is_dir() or address(source) or address(shared.output):
+        raise SettingsError(
+            f"a cascade from {source} to {shared.output}",
+            expected="one picture, and files on this machine",
+            do="run it for each picture",
+        )
+    asked = {
+        "--region": shared.region,
+        "--shard": shared.shard,
+        "--dry-run": shared.dry_run,
+        "--samples": shared.samples > 1,
+    }
+    if said := [option for option, value in asked.items() if value]:
+        raise SettingsError(
+            f"{said[0]} with a cascade",
+            expected="one model at a time",
+            do="make the stages by commands of their own",
+        )
+
+
+def _defaults(shared: Shared) -> Shared:
+    """Return the options of a stage by another model than the first: its own choices."""
+    return Shared(
+        output=shared.output,
+        consistent=shared.consistent,
+        seed=shared.seed,
+        batch=shared.batch,
+        workers=shared.workers,
+        ray=shared.ray,
+        device=shared.device,
+        precision=shared.precision,
+        report=shared.report,
+        limit_pixels=shared.limit_pixels,
+        progress=shared.progress,
+        resume=shared.resume,
+        failed=shared.failed,
+        keep_job=shared.keep_job,
+        restart=shared.restart,
+    )
+
+
+def models_of_scale(scale: int | None, model: str, then: Sequence[str]) -> list[str]:
+    """Return the models of a cascade that enlarges by ``scale`` in all.
 
     Without ``then`` an SR3 model is used as often as it takes.
     """
     from sfumato.errors import SettingsError
 
-    first = _scale_of(shared.model)
-    if first is None and not then:
-        return [f"{kernel}:{scale}"]
-    scales = [_needed(shared.model, first), *(_needed(m, _scale_of(m)) for m in then)]
-    while not then and scales[0] > 1 and _product(scales) < scale:
-        scales.append(scales[0])
-    if _product(scales) != scale:
-        made = " x ".join(map(str, scales))
+    if _task_of(model) is None and not then:
+        return [model]
+    models = [model, *then]
+    made = math.prod(_needed(m)[0] for m in models)
+    while scale is not None and not then and 1 < made < scale:
+        models.append(model)
+        made *= _needed(model)[0]
+    if scale not in (None, made):
+        factors = " x ".join(str(_needed(m)[0]) for m in models)
         raise SettingsError(
-            f"-s {scale} by models that make {made}",
-            expected=f"-s {_product(scales)}",
+            f"-s {scale} by models that make {factors}",
+            expected=f"-s {made}",
             do="choose that, or other models (--then)",
         )
-    return [f"{kernel}:{s}" for s in scales]
+    return models
 
 
-def _words(models: Sequence[str]) -> list[str]:
-    return [f"bicubic:{_needed(m, _scale_of(m))}" for m in models]
+def _step(model: str, kernel: Kernel | None) -> str:
+    """Return what an SR3 model undoes; with the kernel it was trained for, if none is said."""
+    scale, own = _needed(model)
+    return f"{_word(kernel, own)}:{scale}"
 
 
-def _needed(model: str, scale: int | None) -> int:
+def _word(kernel: Kernel | None, otherwise: str) -> str:
+    return {None: otherwise, Kernel.box: "average_pool", Kernel.bicubic: "bicubic"}[kernel]
+
+
+def _needed(model: str) -> tuple[int, str]:
     from sfumato.errors import SettingsError
 
-    if scale is None:
+    task = _task_of(model)
+    if task is None:
         raise SettingsError(f"the model {model} in a cascade", expected="an SR3 model")
-    return scale
+    return task
 
 
-def _scale_of(model: str) -> int | None:
-    """Return how many times larger a model makes pictures; None for a prior. Only its header."""
-    from sfumato.zoo import scale_of
+def _task_of(model: str) -> tuple[int, str] | None:
+    """Return an SR3 model's scale and kernel; None for a prior. Only its header is read."""
+    from sfumato.zoo import task_of_model
 
-    return scale_of(model)
+    return task_of_model(model)
 
 
 def _own_size(shared: Shared) -> str:
@@ -168,13 +242,6 @@ def _own_size(shared: Shared) -> str:
     side = native_side(shared.model)
     say(f"{side} x {side} pixels, since --size does not say otherwise")
     return f"{side}x{side}"
-
-
-def _product(numbers: Sequence[int]) -> int:
-    total = 1
-    for n in numbers:
-        total *= n
-    return total
 
 
 def _size(text: str) -> tuple[int, int]:

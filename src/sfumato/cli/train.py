@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, final
 
 import typer
 
+from sfumato.cli.running import guarded
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -71,6 +73,7 @@ SeedOption = Annotated[int | None, typer.Option(help="Decides every random numbe
 
 
 @train_app.command()
+@guarded
 def prior(
     data: DataOption,
     out: OutOption,
@@ -115,6 +118,7 @@ def prior(
 
 
 @train_app.command()
+@guarded
 def sr3(
     data: DataOption,
     out: OutOption,
@@ -178,6 +182,7 @@ def sr3(
 
 
 @train_app.command()
+@guarded
 def generator(
     data: DataOption,
     out: OutOption,
@@ -288,6 +293,10 @@ def _stages(
         changes["batch_pixels"] = int(str(changes.pop("batch"))) * _CROP_PIXELS
     first = changes.pop("init", stages[0].init)
     told = [s.model_dump(exclude_unset=True) for s in stages]
+    if "prepare" in changes:
+        for values in told:  # what followed from another side follows from this one
+            if values.get("crop_cycle") == (values.get("prepare"),):
+                del values["crop_cycle"]
     stages = [kind.of(values | changes, where="options") for values in told]
     stages[0] = stages[0].model_copy(update={"init": first})
     return stages

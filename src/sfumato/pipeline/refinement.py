@@ -10,7 +10,7 @@ from sfumato.errors import SettingsError, ShapeError
 from sfumato.operators import AveragePool, Bicubic, links
 from sfumato.pipeline.presets import Preset
 from sfumato.pipeline.problem import Source
-from sfumato.pipeline.settings import Objective, SamplerName, Settings
+from sfumato.pipeline.settings import Objective, Settings
 from sfumato.zoo import SuperResolution
 
 
@@ -43,23 +43,29 @@ def sr3_preset(
                 "objective distortion with an SR3 model that knows no regression",
                 expected="perception",
             )
-        if s.sampler not in (None, "rounds") or (s.steps or 1) > 1:
+        if s.sampler not in (None, "rounds") or (s.steps or 1) > 1 or s.schedule:
             raise SettingsError(
-                f"{s.steps or 1} steps of {s.sampler or 'rounds'} for a regression",
+                f"{s.steps or 1} steps of {s.sampler or 'a schedule'} for a regression",
                 expected="one evaluation",
                 do="use --objective perception for samples",
             )
         return Preset("rounds", 1, 1.0, 1.0), (1.0,)
+    if not model.samples:
+        raise SettingsError("samples of a regression model", expected="--objective distortion")
+    if s.schedule and s.steps not in (None, len(s.schedule)):
+        raise SettingsError(
+            f"{s.steps} steps and a schedule of {len(s.schedule)}", expected="one of them"
+        )
     if s.sampler == "rounds":
         raise SettingsError("sampler rounds with an SR3 model", expected="sr3, ddim, ddpm, ...")
     schedule = s.schedule or resampled(model.sigmas, s.steps or len(model.sigmas))
+    if s.start_noise is not None:
+        first = 2 * s.start_noise
+        schedule = (first, *(sigma for sigma in schedule if sigma < first))
     eta = {} if model.eta is None else {"eta": model.eta}
-    samplers: dict[str, SamplerName] = {"sr3": "sr3", "ddim": "ddim", "ddpm": "ddpm"}
     first, last = schedule[0], schedule[-1]
-    known = model.relative
-    return Preset(
-        samplers[model.sampler], len(schedule), first, last, known_start=known, **eta
-    ), schedule
+    known = model.relative or s.start_noise is not None
+    return Preset(model.sampler, len(schedule), first, last, known_start=known, **eta), schedule
 
 
 @final

@@ -137,14 +137,14 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     resolved = replace(
         resolved, stitch=stitch, levels=s.levels or _levels(source, resolved, prior)
     )
-    _check(resolved, source)
+    _check(resolved, source, prior.super_resolution is not None)
     return resolved
 
 
 def _objective(source: Source, s: Settings, prior: Prior) -> Objective:
     """Take the task's; several samples, or several steps of denoising, ask for samples."""
-    if prior.super_resolution is not None:
-        return "perception"
+    if (model := prior.super_resolution) is not None:
+        return "perception" if model.samples else "distortion"
     if s.samples > 1 or (source.task == "denoise" and (s.steps or 1) > 1):
         return "perception"
     return DEFAULT_OBJECTIVE[source.task]
@@ -304,7 +304,7 @@ def _can_coarsen(source: Source, ratio: int) -> bool:
     return True
 
 
-def _check(r: Resolved, source: Source) -> None:
+def _check(r: Resolved, source: Source, conditional: bool) -> None:
     A = source.A
     if r.sampler == "rounds" and r.time_travel[1] > 1:
         raise SettingsError(
@@ -337,6 +337,10 @@ def _check(r: Resolved, source: Source) -> None:
     if r.method == "proximal" and r.sampler == "dpm-solver++":
         raise SettingsError(
             "method proximal with sampler dpm-solver++", expected="ddim, ddpm or rounds"
+        )
+    if conditional and r.levels > 1:
+        raise SettingsError(
+            f"{r.levels} levels with an SR3 model", expected="1: it sees the whole small picture"
         )
     largest = 4 * A.locality.stride
     if r.stitch in ("mask-shift", "independent") and A.locality.stride > r.tile > 0:

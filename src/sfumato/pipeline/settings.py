@@ -49,12 +49,12 @@ class Settings(BaseModel):
     @classmethod
     def _check_schedule(cls, schedule: tuple[float, ...] | None) -> tuple[float, ...] | None:
         falling = schedule is None or (
-            len(schedule) > 0
+            0 < len(schedule) <= 10_000
             and all(a > b for a, b in pairwise((*schedule, 0.0)))
             and schedule[0] < math.inf
         )
         if not falling:
-            raise ValueError("noise levels that decrease, all above 0")
+            raise ValueError("at most 10,000 noise levels that decrease, all above 0")
         return schedule
 
     @field_validator("time_travel")

@@ -14,7 +14,7 @@ from typing_extensions import override
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import SettingsError
 from sfumato.io.checkpoints import load_checkpoint, save_checkpoint
-from sfumato.nn import PRESETS, seeded_sr3
+from sfumato.nn import PRESETS, SR3, seeded_sr3
 from sfumato.training._draws import Draws, Purpose
 from sfumato.training.events import Event
 from sfumato.training.lesson import Lesson
@@ -146,7 +146,10 @@ class GeneratorLesson(Lesson):
             raise SettingsError(
                 f"{s.init} has the network {found.network}", expected=f"{self._config.network}"
             )
-        return build_generator(found, tensors, Path(s.init), s.precision)
+        model = build_generator(found, tensors, Path(s.init), s.precision)
+        assert isinstance(model.net, SR3), "generators have it"
+        model.net.checkpointing = s.checkpointing
+        return model
 
     @override
     def begin(self, step: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import platform
 import time
@@ -81,8 +82,13 @@ class Run:
 
     def _learn(self, first: int, count: int, n: int) -> Tensor:
         """Add the gradient of ``count`` of the step's ``n`` examples; return their loss."""
-        loss = self.lesson.loss(self.model, self.step, first, count) * (count / n)
-        loss.backward()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            # Dropout takes torch's own numbers: here a function of seed, step and example too.
+            key = f"{self.settings.seed} {self.step} {first}"
+            torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1)
+            loss = self.lesson.loss(self.model, self.step, first, count) * (count / n)
+            loss.backward()
         return loss.detach()
 
     def _add_up(self, losses: list[Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import ModelError, SettingsError
 from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
 from sfumato.metrics import psnr
-from sfumato.nn import UNet
+from sfumato.nn import SR3, UNet
 from sfumato.training._draws import Draws
 from sfumato.training.events import Event
 from sfumato.training.lesson import Lesson
@@ -134,6 +134,10 @@ class SR3Lesson(Lesson):
             scale=s.scale,
             kernel=s.kernel,
             regression=s.regression_share > 0,
+            samples=s.regression_share < 1,
+            sigma_max=s.schedule[0],
+            tile=512 if s.network.form == "unet" else max(s.crop_cycle),
+            sigmas=s.schedule,
             training=record,
         )
         save_checkpoint(path, in_bfloat16(average), config.model_dump(mode="json"))
@@ -174,6 +178,8 @@ def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
     """Return the network to start from: that of an SR3 model, or of a prior of the same form."""
     if isinstance(settings.network, PublicForm):
         tensors, header = load_checkpoint(init)
+        if header.get("kind") == "refinement" and settings.prediction != "eps":
+            raise SettingsError(f"{init} predicts eps", expected=f"{settings.prediction}")
         if header.get("kind") == "refinement":
             net = settings.network.build()
             load_state(net, {f"net.{name}": tensor for name, tensor in tensors.items()})
@@ -188,6 +194,8 @@ def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
                 f"{init} has {found.network}, {found.prediction}, {found.sigma_data}",
                 expected=f"{ours[0]}, {ours[1]}, {ours[2]}",
             ) from None
+        if isinstance(model.net, SR3):
+            model.net.checkpointing = settings.checkpointing
         return model
     form = settings.network
     theirs = UNetForm(

@@ -102,11 +102,16 @@ def sr3_loss(D: SR3Denoiser, settings: SR3Settings, x_0: Images, draws: Draws) -
 
 
 def _weight(settings: SR3Settings, sigma: Tensor, c_out: Tensor) -> Tensor:
-    """``min(1/σ², k) c_out²``: the weight of the error of ``x_0`` in units of the network's."""
+    """``min(SNR, k) |c_out / s|^p``: the weight of ``x_0``'s error, in units of the network's.
+
+    ``SNR = s²/σ²``, with ``s`` the deviation of what is looked for: 1, or what ``c`` lacks.
+    """
     if settings.min_snr is None:
         return torch.ones_like(sigma)
-    snr = sigma.square().reciprocal()
-    return torch.clamp(snr, max=settings.min_snr) * c_out.square()
+    s = settings.sigma_data if settings.prediction == "edm" else 1.0
+    power = 2 if settings.loss == "l2" else 1
+    snr = (sigma / s).square().reciprocal()
+    return torch.clamp(snr, max=settings.min_snr) * (c_out.abs() / s).pow(power)
 
 
 def _rectified(

@@ -28,7 +28,7 @@ def sr3_preset(name: str) -> dict[str, object]:
 
     Raises SettingsError for an unknown name.
 
-    >>> SR3Settings.of(sr3_preset("16-128")).scale
+    >>> sr3_preset("16-128")["scale"]
     8
     """
     if name == "cpu":

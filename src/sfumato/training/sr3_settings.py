@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, final
 
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
+from sfumato.diffusion import karras, linear_alpha_bar, linear_sigmas
 from sfumato.errors import SettingsError
 from sfumato.training.settings import Count, Positive, RunSettings, Share, ascending
 from sfumato.zoo.sr3 import Network, UNetForm
@@ -23,9 +26,10 @@ class SR3Settings(RunSettings):
 
     Noise: ``noise`` "gamma" is the paper's: ``γ ~ Σ_t 1/T U(γ_{t−1}, γ_t)`` for each example, of
     ``n_times`` times and β linear in ``betas_range``; "log-normal" draws ``ln σ`` with
-    ``log_sigma_mean`` and ``log_sigma_std``. ``loss`` is "l1" (the paper's choice) or "l2" in the
-    network's own units; ``min_snr`` bounds the weight at low noise (arXiv 2303.09556); ``dream``
-    is the power of DREAM's rectification, 0 for none (arXiv 2312.00210).
+    ``log_sigma_mean`` and ``log_sigma_std``; the default is what suits ``prediction``. ``loss`` is
+    "l1" (the paper's choice) or "l2" in the network's own units; ``min_snr`` bounds the weight at
+    low noise (arXiv 2303.09556); ``dream`` is the power of DREAM's rectification, 0 for none
+    (arXiv 2312.00210).
 
     Regression: a share ``regression_share`` of the examples has no image beside the condition,
     and squared error: 1 is the paper's regression baseline, anything between trains both in one.
@@ -56,6 +60,20 @@ class SR3Settings(RunSettings):
     blur_share: Share = 0.0
     blur_sigma: tuple[Positive, Positive] = (0.4, 1.0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fitting(cls, values: object) -> object:
+        """Put in the defaults that go with the scale and with the prediction."""
+        if not isinstance(values, Mapping):
+            return values
+        scale, fitting = values.get("scale", 4), dict(values)
+        if isinstance(scale, int) and scale > 0 and not values.get("prepare"):
+            sides = (max(1, round(side / scale)) * scale for side in (128, 96, 64))
+            fitting.setdefault("crop_cycle", tuple(sides))
+        if values.get("prediction", "edm") != "edm":
+            fitting.setdefault("noise", "gamma")
+        return fitting
+
     @field_validator("betas_range", "blur_sigma")
     @classmethod
     def _pair(cls, value: tuple[float, float]) -> tuple[float, float]:
@@ -73,14 +91,34 @@ class SR3Settings(RunSettings):
         odd = [side for side in self.crop_cycle if side % self.scale]
         if odd:
             raise SettingsError(
-                f"crops of {odd[0]} pixels", expected=f"multiples of the scale, {self.scale}"
+                f"crops of {odd[0]} pixels",
+                expected=f"multiples of the scale, {self.scale}",
+                do="set crop_cycle in a recipe, or --prepare",
             )
+        if self.dream and self.regression_share == 1:
+            raise SettingsError("dream for a regression, which sees no noise", do="leave it out")
         _ = self.network.config
         if self.checkpointing and self.network.form != "sr3":
             raise SettingsError(
                 f"checkpointing of the network {self.network.form}",
                 expected="it for the paper's network, sr3, only",
             )
+
+    @property
+    def schedule(self) -> tuple[float, ...]:
+        """The noise levels to sample with, from what was trained, until a search finds better.
+
+        For what the input lacks 16 levels from ten times its standard deviation down to a tenth;
+        else 100 of a ramp that is linear in β and ends where the training did.
+        """
+        s = self.sigma_data
+        if self.prediction == "edm":
+            return tuple(karras(16, 10 * s, s / 10)[:-1])
+        if self.noise == "gamma":
+            gamma_T = float(linear_alpha_bar(self.n_times, *self.betas_range)[-1])
+            return tuple(linear_sigmas(100, gamma_T)[:-1])
+        largest = math.exp(self.log_sigma_mean + 2.5 * self.log_sigma_std)
+        return tuple(karras(100, largest, largest / 1000)[:-1])
 
     @property
     def degradation(self) -> str:

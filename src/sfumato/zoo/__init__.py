@@ -9,7 +9,7 @@ from sfumato.zoo.prior import (
     list_priors,
     load_prior,
     native_side,
-    scale_of,
+    task_of_model,
 )
 
 __all__ = [
@@ -22,5 +22,5 @@ __all__ = [
     "list_priors",
     "load_prior",
     "native_side",
-    "scale_of",
+    "task_of_model",
 ]

@@ -71,16 +71,17 @@ class SuperResolution:
     """What an SR3 model is for, and how it is best used.
 
     It undoes ``kernel`` downsampling by ``scale``. ``regression`` answers in one evaluation, if
-    the model was trained to. ``sigmas`` are the noise levels it is sampled with, by ``sampler``
-    ("sr3", "ddim" or "ddpm") and, for ddim, with the share ``eta`` of fresh noise. ``relative``
-    says that it looks at what the interpolated input lacks: a walk may begin there, from little
-    noise.
+    the model was trained to, and ``samples`` says whether it makes samples. ``sigmas`` are the
+    noise levels it is sampled with, by ``sampler`` and, for ddim, with the share ``eta`` of fresh
+    noise. ``relative`` says that it looks at what the interpolated input lacks: a walk may begin
+    there, from little noise.
     """
 
     scale: int
     kernel: str
     regression: Callable[[Images], Images] | None
     sigmas: tuple[float, ...]
-    sampler: str
+    sampler: Literal["sr3", "ddim", "ddpm"]
     eta: float | None
     relative: bool
+    samples: bool = True

@@ -53,7 +53,7 @@ def list_priors() -> tuple[PriorSummary, ...]:
     """Describe the priors that come with the package, without loading any of them (nor torch).
 
     >>> [prior.name for prior in list_priors()]
-    ['embedded']
+    ['embedded', 'sr3']
     """
     return tuple(
         PriorSummary(name, path, path.stat().st_size, _first_sentence(_card_of(path)))
@@ -73,13 +73,14 @@ def card(name_or_path: str | Path = EMBEDDED) -> str:
     return _card_of(_find(name_or_path))
 
 
-def scale_of(name_or_path: str | Path) -> int | None:
-    """Return how many times larger an SR3 model makes pictures; None for an unconditional prior.
+def task_of_model(name_or_path: str | Path) -> tuple[int, str] | None:
+    """Return how many times larger an SR3 model makes pictures, and the kernel that it undoes.
 
-    Only the header is read. Raises ModelError where there is none.
+    None for an unconditional prior. Only the header is read. Raises ModelError.
     """
-    scale = _header(name_or_path).get("scale")
-    return scale if isinstance(scale, int) else None
+    header = _header(name_or_path)
+    scale = header.get("scale")
+    return (scale, str(header.get("kernel", "bicubic"))) if isinstance(scale, int) else None
 
 
 def native_side(name_or_path: str | Path) -> int:
@@ -192,6 +193,7 @@ def _super_resolution(
         sampler="sr3" if config.eta is None else "ddim",
         eta=config.eta,
         relative=config.prediction == "edm",
+        samples=config.samples,
     )
 
 
@@ -259,9 +261,10 @@ def _denoiser_of(
 def _find(name_or_path: str | Path) -> Path:
     path = _NAMES.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
+        there = ", ".join(name for name, known in _NAMES.items() if known.is_file())
         raise ModelError(
             f"there is no prior {str(name_or_path)!r}",
-            expected=f"{', '.join(_NAMES)} or the path of a checkpoint (.safetensors)",
+            expected=f"{there} or the path of a checkpoint (.safetensors)",
         )
     return path
 

@@ -1,5 +1,6 @@
 """Training on photographs: settings, recipes, and runs that resume exactly."""
 
+from sfumato.training._draws import Draws
 from sfumato.training.data import Photographs
 from sfumato.training.events import (
     Event,
@@ -26,6 +27,7 @@ from sfumato.training.validation import denoising_psnr, load_holdout
 
 __all__ = [
     "Alone",
+    "Draws",
     "Event",
     "Finished",
     "GeneratorSettings",

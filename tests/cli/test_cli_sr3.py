@@ -135,3 +135,11 @@ def test_help_is_free_of_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--budget" in done.stdout
+
+
+@pytest.mark.usefixtures("_weights")
+def test_the_models_of_the_package_are_left_alone(folder):
+    given = ["sr3", "search-schedule", "sr3", "--data", str(folder / "photos"), "--steps", "2"]
+    result = CliRunner().invoke(app, [*given, "--in-place"])
+    assert result.exit_code == 2
+    assert "came with sfumato" in result.output

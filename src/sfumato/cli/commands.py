@@ -283,11 +283,22 @@ def _first(event: Event) -> str:
     from sfumato.pipeline import Started
 
     assert isinstance(event, Started), "it comes first"
-    chosen = ", ".join(f"{k} {v}" for k, v in event.settings.items())
+    chosen = ", ".join(f"{k} {_short(v)}" for k, v in event.settings.items())
     return (
         f"{event.task}, {_many(event.tiles, 'tile')} in {_many(event.waves, 'wave')}, "
         f"{event.evaluations} evaluations; {chosen}"
     )
+
+
+def _short(value: object) -> str:
+    """Write a setting; of many numbers the first and the last.
+
+    >>> _short((1.0, 0.5, 0.25, 0.125)), _short((1, 1))
+    ('1 to 0.125', '(1, 1)')
+    """
+    if isinstance(value, tuple | list) and len(value) > 2:
+        return f"{value[0]:g} to {value[-1]:g}"
+    return str(value)
 
 
 def _line(names: str, e: Estimate) -> str:
@@ -303,7 +314,7 @@ def _line(names: str, e: Estimate) -> str:
 
 def _block(names: str, target: Path, e: Estimate) -> list[str]:
     levels = [f"{v.width} x {v.height} in {_many(v.tiles, 'tile')}" for v in e.levels]
-    chosen = ", ".join(f"{k} {v}" for k, v in e.settings.items())
+    chosen = ", ".join(f"{k} {_short(v)}" for k, v in e.settings.items())
     return [
         f"{names}: {e.task}, {e.width} x {e.height} pixels",
         f"  levels       {len(levels)}: {', '.join(levels)}",

@@ -109,6 +109,7 @@ def search_schedule(
 
 def _place(source: Path, output: Path | None, *, in_place: bool) -> Path:
     from sfumato.errors import SettingsError
+    from sfumato.zoo import is_embedded
 
     if (output is None) != in_place:
         raise SettingsError(
@@ -117,6 +118,8 @@ def _place(source: Path, output: Path | None, *, in_place: bool) -> Path:
             else "no place for the schedule that will be found",
             expected="-o OUT.safetensors, or --in-place to change the model itself",
         )
+    if in_place and is_embedded(source):
+        raise SettingsError(f"--in-place for {source.name}, which came with sfumato", do="use -o")
     return source if output is None else output
 
 

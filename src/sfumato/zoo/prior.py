@@ -90,6 +90,11 @@ def native_side(name_or_path: str | Path) -> int:
     return side if isinstance(side, int) else 512
 
 
+def is_embedded(path: Path) -> bool:
+    """Say whether a file is one of those that come with the package."""
+    return path.resolve() in {known.resolve() for known in _NAMES.values()}
+
+
 def _header(name_or_path: str | Path) -> dict[str, object]:
     from sfumato.io.checkpoints import load_header
 

@@ -1,5 +1,6 @@
 """Networks: one residual U-Net for every model of the project, and SR3's."""
 
+from sfumato.nn.adm import ADMClassifier, ADMClassifierConfig
 from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNet
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
@@ -8,6 +9,8 @@ from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
 __all__ = [
     "PRESETS",
     "SR3",
+    "ADMClassifier",
+    "ADMClassifierConfig",
     "RefinementConfig",
     "RefinementNet",
     "RefinementUNet",

@@ -3,17 +3,27 @@
 from sfumato.guidance.constraints import Guide, Paste
 from sfumato.guidance.ddnm import DDNM, project, rounds_spread
 from sfumato.guidance.ddnm_plus import DDNMPlus
+from sfumato.guidance.ddrm import DDRM
+from sfumato.guidance.diffpir import DiffPIR
 from sfumato.guidance.measurement import Measurement, to_model_units, to_unit_range
+from sfumato.guidance.posterior import DPS, MMPS, PiGDM
 from sfumato.guidance.proximal import Proximal, posterior_variance
+from sfumato.guidance.replacement import Replacement
 from sfumato.guidance.start import start_image
 
 __all__ = [
     "DDNM",
+    "DDRM",
+    "DPS",
+    "MMPS",
     "DDNMPlus",
+    "DiffPIR",
     "Guide",
     "Measurement",
     "Paste",
+    "PiGDM",
     "Proximal",
+    "Replacement",
     "posterior_variance",
     "project",
     "rounds_spread",

@@ -10,7 +10,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import TypeAlias, final
 
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.noise import NoiseField
@@ -51,17 +51,8 @@ class Option:
         return value
 
 
-class Maker(Protocol):
-    """Makes the guidance of one measurement.
-
-    ``rounds`` says that the sampler puts no noise back.
-    """
-
-    def __call__(
-        self, m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
-    ) -> Guidance:
-        """Return it."""
-        ...
+#: Makes the guidance of a measurement, given options and whether the sampler puts no noise back.
+Maker: TypeAlias = Callable[[Measurement, NoiseField, Mapping[str, float], bool], Guidance]
 
 
 @dataclass(frozen=True)
@@ -84,19 +75,19 @@ class Method:
 
 
 def _ddnm(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
+    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
 ) -> Guidance:
     return DDNM(m, rounds_spread(m.A) if rounds else 0.0)
 
 
 def _proximal(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
+    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
 ) -> Guidance:
     return Proximal(m, field, final=rounds)
 
 
 def _diffpir(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
+    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
 ) -> Guidance:
     return DiffPIR(m, lam=options["lambda"])
 
@@ -105,7 +96,7 @@ def _plain(make: Callable[..., Guidance]) -> Maker:
     """Make by the measurement and the options alone."""
 
     def maker(
-        m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
+        m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
     ) -> Guidance:
         return make(m, **options)
 
@@ -113,13 +104,13 @@ def _plain(make: Callable[..., Guidance]) -> Maker:
 
 
 def _mmps(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
+    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
 ) -> Guidance:
     return MMPS(m, iterations=int(options["iterations"]))
 
 
 def _nothing(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], *, rounds: bool
+    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
 ) -> Guidance:
     return Guidance()
 
@@ -184,7 +175,7 @@ class Chosen:
 
     def guidance(self, m: Measurement, field: NoiseField, *, rounds: bool = False) -> Guidance:
         """Make the guidance of a measurement; ``rounds``: with a sampler without noise."""
-        return self.method.make(m, field, self.options, rounds=rounds)
+        return self.method.make(m, field, self.options, rounds)
 
     def check(self, sampler: str, *, noisy: bool, stated: bool) -> None:
         """Raise SettingsError where it does not go with a sampler, or with such a measurement.

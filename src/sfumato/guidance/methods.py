@@ -60,7 +60,8 @@ class Method:
     """A method: how it is made, and what it can be used for.
 
     ``exact`` and ``noisy``: whether it takes measurements without noise, and with noise.
-    ``samplers`` are those that it goes with. ``passes(options)`` counts passes back through the
+    ``svd``: whether it needs the operator's singular values. ``samplers`` are those that it goes
+    with. ``passes(options)`` counts passes back through the
     network at a step. ``travel`` is the time travel (length, times) that belongs to it.
     """
 
@@ -68,6 +69,7 @@ class Method:
     make: Maker
     exact: bool = True
     noisy: bool = True
+    svd: bool = False
     samplers: tuple[str, ...] = _ALL
     options: Mapping[str, Option] = field(default_factory=dict)
     passes: Callable[[Mapping[str, float]], int] = lambda options: 0
@@ -121,9 +123,9 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("ddnm", _ddnm, noisy=False),
-        Method("ddnm+", _plain(DDNMPlus), exact=False, samplers=_WITH_NOISE),
+        Method("ddnm+", _plain(DDNMPlus), exact=False, svd=True, samplers=_WITH_NOISE),
         Method("proximal", _proximal, exact=False, samplers=(*_WITH_NOISE, "rounds")),
-        Method("ddrm", _plain(DDRM), samplers=_WITH_NOISE, options={"eta_b": _SHARE}),
+        Method("ddrm", _plain(DDRM), svd=True, samplers=_WITH_NOISE, options={"eta_b": _SHARE}),
         Method(
             "ilvr",
             _plain(Replacement),

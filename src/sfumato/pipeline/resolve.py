@@ -227,11 +227,11 @@ def _method(source: Source, sampler: str) -> str:
         return "ddnm"
     if sampler == "rounds" and source.task != "denoise":
         return "proximal"
-    return (
-        "ddnm+"
-        if source.A.locality.halo == 0 and _one_cell(source).A.svd() is not None
-        else "proximal"
-    )
+    return "ddnm+" if source.A.locality.halo == 0 and _has_svd(source) else "proximal"
+
+
+def _has_svd(source: Source) -> bool:
+    return _one_cell(source).A.svd() is not None
 
 
 def _one_cell(source: Source) -> Problem:
@@ -328,6 +328,12 @@ def _check(r: Resolved, source: Source, conditional: bool) -> None:
     one_round = r.sampler == "rounds" and r.steps == 1 and source.task == "denoise"
     if not (r.method == "ddnm+" and one_round):
         r.chosen.check(r.sampler, noisy=source.sigma_y > 0, stated=not source.exact)
+    if r.chosen.method.svd and not _has_svd(source):
+        raise SettingsError(
+            f"method {r.chosen.method.name} for {A}",
+            expected="an operator with a cheap SVD",
+            do="leave out --method",
+        )
     if conditional and r.levels > 1:
         raise SettingsError(
             f"{r.levels} levels with an SR3 model", expected="1: it sees the whole small picture"

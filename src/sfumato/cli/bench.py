@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
 from sfumato.cli.cascades import Kernel
-from sfumato.cli.options import Objective, Stitch
+from sfumato.cli.options import Objective
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:
     from sfumato.pipeline import Event
     from sfumato.pipeline.bench import Figures
+    from sfumato.pipeline.settings import StitchChoice
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ def methods(
 
     comparison = Comparison(
         methods=only.split() or tuple(METHODS),
-        stitches=[Stitch(name).value for name in stitch.split(",")],
+        stitches=cast("list[StitchChoice]", stitch.split(",")),
         tasks=tasks.split(",") if tasks else tuple(TASKS),
         tile=tile,
         overlap=overlap,

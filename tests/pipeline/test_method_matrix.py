@@ -116,5 +116,6 @@ def test_methods_that_need_noise_choose_a_sampler_that_has_it():
 
 def test_methods_by_singular_values_want_an_operator_with_some():
     y = picture("motion_blur:7:30")
-    with pytest.raises(SettingsError, match="method ddrm for .*; expected an operator with a cheap"):
-        restore(y, "motion_blur:7:30", prior=PRIOR, settings=Settings(method="ddrm", steps=2))
+    settings = Settings(method="ddrm", steps=2)
+    with pytest.raises(SettingsError, match=r"method ddrm for .*; expected an operator with a ch"):
+        restore(y, "motion_blur:7:30", prior=PRIOR, settings=settings)

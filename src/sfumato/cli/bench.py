@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 import typer
 
 from sfumato.cli.cascades import Kernel
-from sfumato.cli.options import Objective
+from sfumato.cli.options import Objective, Precision
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:
@@ -46,14 +46,43 @@ def engine(
 @guarded
 def overhead(
     side: Annotated[int, typer.Option(min=64, help="Of the result, in pixels.")] = 1024,
+    model: Annotated[str, typer.Option("-n", "--model", help="Name or path.")] = "embedded",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Evaluations for each tile. Default: the task's.")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=16, help="Side in pixels. Default: the model's.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles at once.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    precision: Annotated[
+        Precision, typer.Option(help="Arithmetic of the network.")
+    ] = Precision.auto,
     folder: FolderOption = None,
 ) -> None:
-    """Compare a restoration from its first tile to its last with the network's own time."""
-    from sfumato.pipeline.bench import bench_overhead
+    """Compare a restoration from its first tile to its last with the network's own time.
 
-    figures = _drain(bench_overhead(side, folder=folder))
+    Tells how long an evaluation of the network takes, and a tile; what share is spent outside the
+    network; and how many megapixels an hour brings.
+    """
+    from sfumato.pipeline import make_settings
+    from sfumato.pipeline.bench import bench_overhead
+    from sfumato.zoo import load_prior
+
+    prior = load_prior(model, device=device, precision=precision.value)
+    settings = make_settings(steps=steps, tile=tile, batch=batch)
+    figures = _drain(
+        bench_overhead(side, prior=prior, device=device, settings=settings, folder=folder)
+    )
     _tell(figures)
     tiles, network = figures.parts["first tile to last"], figures.parts["network"]
+    say(
+        f"{prior.name} in {prior.precision} on {device}: "
+        f"{1e3 * network / figures.evaluations:.1f} ms an evaluation of a tile, "
+        f"{1e3 * tiles / figures.tiles:.0f} ms a tile, "
+        f"{1 - network / tiles:.1%} outside the network, "
+        f"{figures.side**2 / 1e6 / tiles * 3600:.1f} megapixels an hour"
+    )
     say(f"first tile to last {tiles:.2f} s, network {network:.2f} s: {tiles / network:.3f} times")
 
 

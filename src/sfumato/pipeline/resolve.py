@@ -245,7 +245,7 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
     """Choose one tile where the image fits into it, else mask-shift if the operator is local."""
     cells = A.locality.tileable
     seen = 2 * Resolved.least_margin(A) <= r.overlap and r.order == "raster"
-    windows = by_windows(A, asked=asked == "mask-shift")
+    windows = by_windows(A, asked=asked in ("mask-shift", "independent"))
     tileable = cells or (windows and seen)
     _, h, w = A.in_shape
     if asked == "auto":
@@ -258,7 +258,7 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
             expected=f"an overlap of at least {2 * Resolved.least_margin(A)} and raster order",
             do="choose these, or use --stitch joint",
         )
-    if (asked == "mask-shift" and not tileable) or (asked == "independent" and not cells):
+    if (asked == "mask-shift" and not tileable) or (asked == "independent" and not windows):
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",
             expected="an operator that falls apart into cells, or a small blur by mask-shift",

@@ -38,7 +38,7 @@ class DPS(Guidance):
     def correcting(self, x_0: Images, step: Step) -> Correction:
         m = self.m
         residual = m.y - m.A(x_0)
-        length = _squares(residual, residual).sqrt().clamp(min=1e-12)
+        length = _inner(residual, residual).sqrt().clamp(min=1e-12)
         pulled = yield -2 * m.AF.adjoint(residual) / length
         # From x_VP = a x, a = 1/√(1 + σ²), on both sides of the step.
         a_t, a_s = (1 / math.hypot(1, sigma) for sigma in (step.sigma, step.sigma_next))
@@ -98,21 +98,24 @@ class MMPS(Guidance):
     def correcting(self, x_0: Images, step: Step) -> Correction:
         A = self.m.AF
         residual = self.m.y - self.m.A(x_0)
-        u = torch.zeros_like(residual)
-        r, p, rho = residual, residual, _squares(residual, residual)
+        u = best = torch.zeros_like(residual)
+        r, p, rho = residual, residual, _inner(residual, residual)
+        least = rho
         for _ in range(self.iterations):
             pulled = yield step.sigma**2 * A.adjoint(p)
             q = A.forward(pulled) + self._variance * p
-            curvature = _squares(p, q)
-            # A network's Jacobian need be no covariance; then what was found so far will do.
+            curvature = _inner(p, q)
             alpha = torch.where(curvature > 0, rho / curvature, 0.0)
             u, r = u + alpha * p, r - alpha * q
-            rho, before = _squares(r, r), rho
+            rho, before = _inner(r, r), rho
             p = r + torch.where(before > 0, rho / before, 0.0) * p
-        pulled = yield step.sigma**2 * A.adjoint(u)
+            # A network's Jacobian need be no covariance: of all answers the best is taken.
+            best = torch.where(rho < least, u, best)
+            least = torch.minimum(rho, least)
+        pulled = yield step.sigma**2 * A.adjoint(best)
         return x_0 + pulled
 
 
-def _squares(a: Tensor, b: Tensor) -> Tensor:
+def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Return the inner product of each item of a batch, (batch, 1, 1, 1)."""
     return (a.double() * b.double()).sum((1, 2, 3), keepdim=True).to(a)

@@ -16,7 +16,7 @@ Whatever a network ``F`` was trained to predict, its estimate of ``x_0`` in ``x_
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, final
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Coefficients(NamedTuple):
     c_noise: Tensor
 
 
+@runtime_checkable
 class Parameterisation(Protocol):
     """What a network sees and answers at each noise level, and up to which one it was trained."""
 

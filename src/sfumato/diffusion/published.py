@@ -43,7 +43,7 @@ class PublishedDenoiser(nn.Module):
         fixed_size: bool = False,
         precision: Precision = "fp32",
         clip: float | None = None,
-        n_classes: int = 0,
+        n_labels: int = 0,
         no_class: int | None = None,
     ) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class PublishedDenoiser(nn.Module):
         self.fixed_size = fixed_size
         self.precision: Precision = precision
         self.clip = clip
-        self.n_classes = n_classes
+        self.n_labels = n_labels
         self.no_class = no_class
 
     def forward(self, x_t: Images, sigma: float | Tensor, label: Tensor | None = None) -> Images:
@@ -91,7 +91,7 @@ class PublishedDenoiser(nn.Module):
             )
 
     def _label(self, label: Tensor | None, x: Tensor) -> Tensor | None:
-        if not self.n_classes:
+        if not self.n_labels:
             if label is not None:
                 raise SettingsError("a class", expected="none: the network knows no classes")
             return None
@@ -100,7 +100,7 @@ class PublishedDenoiser(nn.Module):
         if self.no_class is None:
             raise SettingsError(
                 "no class, for a network that knows images of classes only",
-                expected=f"one of its {self.n_classes} classes",
+                expected=f"one of its {self.n_labels} classes",
                 do="choose one, with guidance 1",
             )
         return torch.full((len(x),), self.no_class, device=x.device)

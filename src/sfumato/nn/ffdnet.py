@@ -11,6 +11,7 @@ PyTorch checkpoints (github.com/cszn/KAIR), which load as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -65,7 +66,7 @@ class FFDNet(nn.Module):
         folded = _COLOURS * _FOLD**2
         widths = [folded + 1, *[config.width] * (config.layers - 1), folded]
         layers: list[nn.Module] = []
-        for c_in, c_out in zip(widths, widths[1:], strict=False):
+        for c_in, c_out in pairwise(widths):
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
         self.model = nn.Sequential(*layers[:-1])
 

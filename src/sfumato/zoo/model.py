@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from sfumato.errors import SettingsError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sfumato._typing import Images
     from sfumato.diffusion import Denoiser
+    from sfumato.diffusion.classes import Labelled
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Prior:
     any size, ``sigma`` one number or (batch,), at most ``sigma_max``. ``tile`` is the recommended
     side of a tile in pixels, ``stride`` what sides are padded to multiples of inside. ``digest``
     is the SHA-256 of the file ``source`` and names the weights.
+
+    A network of ``fixed_size`` sees images of ``tile`` x ``tile`` pixels only; smaller ones are
+    mirrored up to it inside. ``kind`` and ``licence`` are words for those who choose a model.
 
     An SR3 model has a ``super_resolution``, and its denoiser is ``Conditional``: it answers when
     it is ``given`` the small picture, interpolated.
@@ -41,6 +45,14 @@ class Prior:
     source: Path
     super_resolution: SuperResolution | None = None
     classes: tuple[str, ...] = ()
+    fixed_size: bool = False
+    kind: str = "sfumato"
+    licence: str = ""
+
+    @property
+    def sizes(self) -> str:
+        """Say which images the network sees."""
+        return f"{self.tile} x {self.tile}, larger by tiles" if self.fixed_size else "any"
 
     def of_class(self, name: str, guidance: float = 1.0) -> Prior:
         """Return the model of one of its ``classes``, by name or by index.
@@ -48,20 +60,21 @@ class Prior:
         Raises SettingsError where it knows no such class.
         """
         from sfumato.diffusion.classes import ClassGuided
-        from sfumato.diffusion.precondition import EDMDenoiser
 
         index = self.classes.index(name) if name in self.classes else -1
         if index < 0 and name.isdecimal():
             index = int(name)
-        if not 0 <= index < len(self.classes) or not isinstance(self.denoiser, EDMDenoiser):
+        if not 0 <= index < len(self.classes):
             known = ", ".join(self.classes[:20]) or "none: the model knows no classes"
             raise SettingsError(f"the class {name!r}", expected=known)
         # Another model to those who compare results by it.
         said = f"{self.digest} class {index} guidance {guidance}"
+        # Only what takes labels has names of classes.
+        denoiser = cast("Labelled", self.denoiser)
         return replace(
             self,
             name=f"{self.name}, {self.classes[index]}",
-            denoiser=ClassGuided(self.denoiser, index, guidance),
+            denoiser=ClassGuided(denoiser, index, guidance),
             digest=hashlib.sha256(said.encode()).hexdigest(),
         )
 

@@ -283,6 +283,9 @@ class Trial:
 
     def __init__(self, prior: Prior, device: str = "cpu", *, once: bool = False) -> None:
         self._denoiser, self._device, self._once = prior.denoiser, torch.device(device), once
+        self._sigma = min(1.0, prior.sigma_max)
+        #: The one size that the network sees, if there is but one.
+        self._side = prior.tile if prior.fixed_size else None
         self._seconds: dict[tuple[int, int, int], float] = {}
         #: What the program itself takes, with the prior.
         self.program_bytes = resident_bytes()
@@ -290,10 +293,10 @@ class Trial:
     @cached_property
     def bytes_per_pixel(self) -> float:
         """What the network takes for each pixel of a tile, counted on a small one."""
-        live = LiveTensors()
+        live, side = LiveTensors(), self._side or _COUNTED
         with live:
-            self._evaluate(_COUNTED, _COUNTED, 1)
-        return _WORKSPACE * live.peak_bytes / _COUNTED**2
+            self._evaluate(side, side, 1)
+        return _WORKSPACE * live.peak_bytes / side**2
 
     @property
     def weights_bytes(self) -> int:
@@ -307,6 +310,8 @@ class Trial:
         """Return the seconds of one evaluation of a tile, of ``batch`` that are done together."""
         # One small tile does not keep a GPU busy; a CPU it does.
         batch = 1 if self._device.type == "cpu" else batch
+        if self._side:
+            height = width = self._side
         size = min(height, _TIMED), min(width, _TIMED), batch
         if self._once and self._seconds:
             size = next(iter(self._seconds))
@@ -327,7 +332,9 @@ class Trial:
 
     def _evaluate(self, height: int, width: int, batch: int) -> None:
         x = torch.full((batch, 3, height, width), 0.1, device=self._device)
-        denoise(self._denoiser, x, 1.0, x if isinstance(self._denoiser, Conditional) else None)
+        denoise(
+            self._denoiser, x, self._sigma, x if isinstance(self._denoiser, Conditional) else None
+        )
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.denoiser import Prediction
+from sfumato.diffusion.denoiser import Prediction, time_of
 from sfumato.diffusion.schedule import sigma_of
 from sfumato.errors import SettingsError
 
@@ -96,10 +96,7 @@ class VariancePreserving:
         return Coefficients(c_skip, c_out, c_in, self._time(sigma))
 
     def _time(self, sigma: Tensor) -> Tensor:
-        grid = self._log_sigma.to(sigma.device)
-        value = sigma.double().log().clamp(grid[0], grid[-1])
-        i = torch.searchsorted(grid, value).clamp(1, len(grid) - 1)
-        t = i - 1 + (value - grid[i - 1]) / (grid[i] - grid[i - 1])
+        t = time_of(self._log_sigma.to(sigma.device), sigma)
         return (t.round() if self.whole_times else t).to(sigma.dtype)
 
 

@@ -146,7 +146,7 @@ def mirror_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def check_images(x: Tensor) -> None:
-    """Refuse what is no batch of colour images, with a ShapeError."""
+    """Refuse what are no images that a denoiser takes; raises ShapeError."""
     if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or not x.is_floating_point():
         raise ShapeError(
             f"x_t of shape {tuple(x.shape)} and type {x.dtype}",

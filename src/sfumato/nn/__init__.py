@@ -1,5 +1,6 @@
 """Networks: one residual U-Net for every model of the project, SR3's, and published ones."""
 
+from sfumato.nn.adm import ADMClassifier, ADMClassifierConfig
 from sfumato.nn.drunet import DRUNet, DRUNetConfig
 from sfumato.nn.ffdnet import FFDNet, FFDNetConfig
 from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNet
@@ -10,6 +11,8 @@ from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
 __all__ = [
     "PRESETS",
     "SR3",
+    "ADMClassifier",
+    "ADMClassifierConfig",
     "DRUNet",
     "DRUNetConfig",
     "FFDNet",

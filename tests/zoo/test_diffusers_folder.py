@@ -209,13 +209,15 @@ class TestClasses:
         assert torch.allclose(prior.of_class("1").denoiser(x, sigma), x - sigma * eps, atol=1e-4)
         with pytest.raises(SettingsError, match="one of its 3 classes"):
             prior.denoiser(x, sigma)
-        with pytest.raises(SettingsError, match="with guidance 1"):
-            prior.of_class("1", 2.0).denoiser(x, sigma)
+        assert prior.needs_class
+        with pytest.raises(SettingsError, match="always has a class"):
+            prior.of_class("1", 2.0)
 
     def test_one_label_more_than_names_stands_for_none(self, tmp_path):
         net = unet(num_class_embeds=3)
         prior = load(pipeline(tmp_path, net, beside={"classes": ["cat", "dog"]}))
         assert prior.classes == ("cat", "dog")
+        assert not prior.needs_class
         x = numbers(2, 3, 16, 16)
         free = prior.denoiser(x, 0.5)
         dog = prior.of_class("dog").denoiser(x, 0.5)

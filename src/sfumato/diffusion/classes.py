@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import torch
-from torch import Tensor
 
 from sfumato._typing import Images
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """A denoiser that may be told the class of each image, by its index."""
-
-    def __call__(self, x_t: Images, sigma: float, label: Tensor | None = None) -> Images:
-        """Return the estimate of ``x_0``; without ``label`` that of any class."""
-        ...
+from sfumato.diffusion.discrete import VPDenoiser
+from sfumato.diffusion.precondition import EDMDenoiser
+from sfumato.diffusion.published import PublishedDenoiser
 
 
 @final
@@ -27,7 +20,12 @@ class ClassGuided:
     enough, else there are two. Reference: classifier-free guidance, arXiv 2207.12598.
     """
 
-    def __init__(self, denoiser: Labelled, label: int, guidance: float = 1.0) -> None:
+    def __init__(
+        self,
+        denoiser: EDMDenoiser | VPDenoiser | PublishedDenoiser,
+        label: int,
+        guidance: float = 1.0,
+    ) -> None:
         self.denoiser = denoiser
         self.label = label
         self.guidance = guidance

@@ -57,6 +57,11 @@ class PublishedDenoiser(nn.Module):
         self.n_labels = n_labels
         self.no_class = no_class
 
+    @property
+    def n_classes(self) -> int | None:
+        """How many classes there are, of a network that must be told one; else None."""
+        return self.n_labels if self.n_labels and self.no_class is None else None
+
     def forward(self, x_t: Images, sigma: float | Tensor, label: Tensor | None = None) -> Images:
         """Return the estimate of ``x_0``, of the shape of ``x_t``; of a class by its ``label``.
 

@@ -115,7 +115,7 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
     return Prior(
         name=source.name,
         denoiser=denoiser,
-        digest=_digest(source, options),
+        digest=digest_of(source, options),
         tile=-(-image_size // form.stride) * form.stride,
         stride=form.stride,
         sigma_max=denoiser.sigma_max,
@@ -140,7 +140,7 @@ def _check_prior(form: ADMForm, path: Path) -> None:
         )
 
 
-def _digest(source: Source, options: ADMOptions) -> str:
+def digest_of(source: Source, options: ADMOptions) -> str:
     """Return a digest of the file and of what it was said to be: other options, other model."""
     import hashlib
 

@@ -181,8 +181,9 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
     tile = s.tile or prior.tile
     check_tile(tile, prior)
     cell = max(1, A.locality.stride)
-    wanted = max(min(_OVERLAP, tile // 4), 2 * Resolved.least_margin(A))
-    default = max(0, min(wanted, tile - tile % cell - cell))
+    seen, most = 2 * Resolved.least_margin(A), max(0, tile - tile % cell - cell)
+    # What sees all that it must in no tile of this size goes the joint way, and needs less.
+    default = min(max(min(_OVERLAP, tile // 4), seen if seen <= most else 0), most)
     overlap = default if s.overlap is None else s.overlap
     if overlap >= tile:
         raise SettingsError(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -19,9 +17,9 @@ from sfumato.nn.exact import Exact
 from sfumato.zoo.folder import UNET, Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-_WEIGHTS = "diffusion_pytorch_model"
 #: Attention's weights were named otherwise until 2023.
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(r"(?<=\.)(query|key|value|proj_attn)(?=\.(?:weight|bias)$)")
@@ -58,8 +56,8 @@ class WholeTimes(nn.Module):
         return answer
 
 
-def build_network(folder: Folder) -> nn.Module:
-    """Return the network of a folder with its weights, on the CPU, in float32.
+def build_network(folder: Folder, files: Sequence[Path]) -> nn.Module:
+    """Return the network of a folder with the weights in ``files``, on the CPU, in float32.
 
     Nothing is unpickled into code. Raises ModelError where the weights are missing, damaged or
     do not fit the configuration, and where diffusers is not installed.
@@ -71,7 +69,7 @@ def build_network(folder: Folder) -> nn.Module:
         for name, value in folder.config.items()
         if name in known
     }
-    tensors = read_weights(folder.network)
+    tensors = read_weights(files)
     try:
         with torch.device("meta"):
             check_size(made(**config), tensors, folder.network)
@@ -88,37 +86,15 @@ def build_network(folder: Folder) -> nn.Module:
     return WholeTimes(net) if config.get("time_embedding_type") == "learned" else net
 
 
-def read_weights(network: Path) -> dict[str, Tensor]:
-    """Return the tensors of a network's folder, under the names of today.
+def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Return the tensors of a network, under the names of today.
 
-    Of safetensors, whole or in shards, else of a ``.bin`` of which only tensors are read.
+    Of safetensors, whole or in shards, or of a ``.bin`` of which only tensors are read.
     """
-    whole, index = (network / f"{_WEIGHTS}.safetensors{end}" for end in ("", ".index.json"))
-    pickled = network / f"{_WEIGHTS}.bin"
-    if whole.is_file():
-        tensors = load_tensors(whole)
-    elif index.is_file():
-        tensors = {}
-        for shard in _shards(index):
-            tensors |= load_tensors(shard)
-    elif pickled.is_file():
-        tensors = load_pickle(pickled)
-    else:
-        raise ModelError(
-            f"{network} holds no weights",
-            expected=f"{whole.name}, or {pickled.name}",
-            do="fetch them, or save the network again with safe_serialization",
-        )
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= load_tensors(file) if file.suffix == ".safetensors" else load_pickle(file)
     return {_OLD.sub(lambda old: _OLD_NAMES[old[1]], name): t for name, t in tensors.items()}
-
-
-def _shards(index: Path) -> list[Path]:
-    try:
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise ModelError(f"{index} is no index of weights: {error}") from error
-    # Names only, so that an index cannot lead out of its folder.
-    return sorted({index.parent / Path(str(name)).name for name in files})
 
 
 def _class(kind: str) -> Callable[..., nn.Module]:

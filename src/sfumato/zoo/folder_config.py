@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
-from torch import Tensor
 
-from sfumato.diffusion import cosine_alpha_bar, linear_alpha_bar
 from sfumato.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Side = Annotated[StrictInt, Field(ge=1, le=1 << 14)]
@@ -102,6 +102,10 @@ class Scheduler(BaseModel):
         return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
 
     def _unscaled(self, path: Path) -> Tensor:
+        import torch
+
+        from sfumato.diffusion import cosine_alpha_bar, linear_alpha_bar
+
         n, first, last = self.num_train_timesteps, self.beta_start, self.beta_end
         if self.trained_betas is not None:
             return _products(torch.tensor(self.trained_betas, dtype=torch.float64), path)
@@ -122,6 +126,8 @@ class Scheduler(BaseModel):
 
 
 def _products(betas: Tensor, path: Path) -> Tensor:
+    import torch
+
     if len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
         raise ModelError(f"{path} holds betas that are none", expected="numbers between 0 and 1")
     return torch.cumprod(1 - betas, 0)

@@ -56,7 +56,7 @@ class Prior:
     super_resolution: SuperResolution | None = None
     classes: tuple[str, ...] = ()
     fixed_size: bool = False
-    kind: str = "sfumato"
+    kind: str = ""
     licence: str = ""
 
     @property

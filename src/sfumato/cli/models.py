@@ -94,38 +94,39 @@ def download(
 @guarded
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(help="The ..._gen.pth of the public implementation of SR3.")
-    ],
-    options: Annotated[
-        Path, typer.Option("--json", help="The .json that it was trained by, comments and all.")
+        Path, typer.Argument(help="A .pt of guided-diffusion, or a ..._gen.pth of SR3.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model, *.safetensors.")],
+    options: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            help="SR3: the .json that it was trained by. Guided-diffusion: what its tensors do "
+            "not say, by the names of its flags (num_heads, noise_schedule, ...).",
+        ),
+    ] = None,
     scale: Annotated[
         int | None,
         typer.Option(
-            "-s", "--scale", min=1, help="How many times larger it makes pictures, if not said."
+            "-s",
+            "--scale",
+            min=1,
+            help="SR3: how many times larger it makes pictures, if not said.",
         ),
     ] = None,
 ) -> None:
-    """Convert a checkpoint of the public SR3 implementation; no code in it is run.
+    """Convert a checkpoint of guided-diffusion or of the public SR3; no code in it is run.
 
-    The model gives the same numbers as that program: -n OUTPUT uses it.
+    What it is is seen from its tensors. The model gives the same numbers as the program that it
+    was made by: -n OUTPUT uses it, or --classifier OUTPUT.
     """
     from sfumato.errors import SettingsError
     from sfumato.io import save_checkpoint
-    from sfumato.zoo.refinement import convert as converted
+    from sfumato.zoo.convert import converted
 
     if output.suffix != ".safetensors":
         raise SettingsError(f"the output {output}", expected="a name that ends in .safetensors")
-    tensors, config = converted(checkpoint, options)
-    said = config["scale"]
-    if scale is not None and said not in (None, scale):
-        raise SettingsError(f"--scale {scale}", expected=f"{said}, as {options} says")
-    config["scale"] = scale or said
-    if config["scale"] is None:
-        raise SettingsError(
-            f"{options} does not say how many times larger it makes pictures", do="give --scale"
-        )
-    save_checkpoint(output, tensors, config)
-    n = sum(t.numel() for t in tensors.values())
-    say(f"{output}: {n / 1e6:.1f} M parameters, {config['scale']}x")
+    done = converted(checkpoint, options, scale=scale)
+    save_checkpoint(output, done.tensors, done.config)
+    n = sum(t.numel() for t in done.tensors.values())
+    say(f"{output}: {n / 1e6:.1f} M parameters, {done.summary}")

@@ -85,6 +85,8 @@ class Prior:
         from sfumato.diffusion.precondition import EDMDenoiser
         from sfumato.diffusion.published import PublishedDenoiser
 
+        if classifier is not None and self.super_resolution is not None:
+            raise SettingsError("a classifier for an SR3 model", expected="a prior")
         index, label = self._index(name, classifier)
         denoiser: Denoiser = self.denoiser
         weight = guidance if classifier is None else 1.0

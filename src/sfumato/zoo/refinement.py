@@ -98,6 +98,11 @@ def convert(pth: str | Path, json: str | Path) -> tuple[dict[str, Tensor], dict[
     return tensors, options.model_dump(mode="json")
 
 
+def looks_like_sr3(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether these are names of their tensors, some perhaps missing."""
+    return any(name.startswith(_PREFIX) for name in shapes)
+
+
 def build_network(options: RefinementOptions, tensors: Mapping[str, Tensor]) -> RefinementUNet:
     """Return the network with these weights, to be evaluated: without dropout and gradients.
 

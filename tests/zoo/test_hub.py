@@ -29,15 +29,11 @@ class Hub:
         self.asked = []
         self.online = True
 
-    def snapshot_download(
-        self, repo, *, revision=None, cache_dir=None, allow_patterns=None, local_files_only=False
-    ):
+    def snapshot_download(self, repo, *, revision=None, cache_dir=None, allow_patterns=None):
         place = Path(cache_dir) / f"models--{repo.replace('/', '--')}"
         snapshot = place / "snapshots" / REVISION
-        if local_files_only or not self.online:
-            if not snapshot.is_dir():
-                raise LocalEntryNotFoundError("Cannot find an appropriate cached snapshot")
-            return str(snapshot)
+        if not self.online:
+            raise LocalEntryNotFoundError("Cannot find an appropriate cached snapshot")
         self.asked.append((repo, revision, tuple(allow_patterns)))
         if not (self.root / repo).is_dir():
             raise type("RepositoryNotFoundError", (OSError,), {})("401 Client Error.")
@@ -47,7 +43,7 @@ class Hub:
                 (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, snapshot / name)
         (place / "refs").mkdir(parents=True, exist_ok=True)
-        (place / "refs" / "main").write_text(REVISION)
+        (place / "refs" / (revision or "main")).write_text(REVISION)
         return str(snapshot)
 
 
@@ -77,12 +73,8 @@ def test_a_model_is_fetched_once_and_then_needs_no_hub(hub):
 
 def test_names_load_from_the_hubs_own_cache(hub, monkeypatch):
     repository(hub)
-    real = hub.snapshot_download
-    monkeypatch.setattr(
-        huggingface_hub,
-        "snapshot_download",
-        lambda repo, cache_dir, **options: real(repo, cache_dir=cache_dir or hub.cache, **options),
-    )
+    fetch(HubName("some/cats"), hub.cache)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub.cache))
     prior = load_prior("hf:some/cats")
     assert prior.name == "hf:some/cats"
     assert prior.card.startswith("# hf:some/cats")
@@ -140,7 +132,10 @@ def test_one_file_and_a_revision(hub):
     found = at_hand("hf:some/denoisers/drunet_color.pth@v1", hub.cache)
     assert found.name == "drunet_color.pth"
     assert found.read_bytes() == b"weights"
-    assert hub.asked[0][1:] == ("v1", ("drunet_color.pth", "drunet_color.md"))
+    assert hub.asked == [("some/denoisers", "v1", ("drunet_color.pth", "drunet_color.md"))]
+    assert at_hand("hf:some/denoisers/drunet_color.pth@v1", hub.cache) == found
+    assert at_hand(f"hf:some/denoisers/drunet_color.pth@{REVISION}", hub.cache) == found
+    assert len(hub.asked) == 1
     assert not found.with_name("other.pth").exists()
 
 
@@ -212,3 +207,9 @@ def test_latent_models_are_refused_before_their_weights_are_fetched(hub):
     with pytest.raises(ModelError, match="not latent or grey ones"):
         fetch(HubName("some/cats"), hub.cache)
     assert [*hub.cache.rglob("*.safetensors")] == []
+
+
+def test_the_hubs_own_client_without_a_network_is_told_of_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="hub cannot be reached"):
+        fetch(HubName("some/cats"), tmp_path)

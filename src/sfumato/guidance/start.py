@@ -9,7 +9,7 @@ from torch import Tensor
 from sfumato._typing import Images
 from sfumato.guidance.measurement import Measurement
 from sfumato.linalg import conjugate_gradient
-from sfumato.operators import Grayscale, GrayscaleWithHints, Mask, compose, links
+from sfumato.operators import Grayscale, GrayscaleWithHints, compose, links
 
 #: Strokes are spread on a copy of about this many pixels a side.
 _SPREAD_SIDE = 256
@@ -23,25 +23,28 @@ def start_image(m: Measurement, *, fill: bool = False) -> Images:
     ``A⁺ y``, smoothed by the width of a measured pixel and projected again (for pooling:
     back-projected linear interpolation). Three exceptions: grey is made neutral and not
     ``w / |w|²``, which is greenish; painted strokes are spread to where grey is alike; blurs are
-    not inverted but taken as ``α Aᵀ y``, with the α that agrees best. Holes of a mask are grey, or
+    not inverted but taken as ``α Aᵀ y``, with the α that agrees best. Holes are grey, or
     with ``fill`` what lies around them.
     """
     if isinstance(m.A, GrayscaleWithHints):
         return spread_strokes(m.A, m.y)
     first, *rest = links(m.A)
     if isinstance(first, Grayscale) and sum(first.weights) > 0:
-        grey = start_image(Measurement(compose(*rest), m.y, m.sigma_y)) if rest else m.y
+        grey = m.y
+        if rest:
+            grey = start_image(Measurement(compose(*rest), m.y, m.sigma_y), fill=fill)
         return (grey / sum(first.weights)).expand(-1, 3, -1, -1).clamp(-1, 1)
     if m.A.amplifies:
         x = m.A.adjoint(m.y)
         Ax = m.A(x)
         return (x * (m.y * Ax).sum() / (Ax * Ax).sum().clamp(min=1e-12)).clamp(-1, 1)
     x = m.A.pinv(m.y)
+    if fill:
+        # A⁺ A 1 is 0 in holes and 1 elsewhere.
+        x = filled(x, (m.A.pinv(m.A(torch.ones_like(x))) > 0.5).to(x))
     if m.A.ratio > 1:
         x = _smooth(x, m.A.ratio)
         x = x + m.A.pinv(m.y - m.A(x))
-    if fill and isinstance(first, Mask):
-        x = filled(x, first.known.to(x)[None].expand_as(x))
     return x.clamp(-1, 1)
 
 

@@ -68,15 +68,35 @@ def at_hand(text: str, cache: Path | None = None) -> Path:
 
 
 def find(name: HubName, cache: Path | None = None) -> Path | None:
-    """Return a model that is in the cache as a whole; None where it is not."""
-    try:
-        folder = _hub().snapshot_download(
-            name.repo, revision=name.revision, cache_dir=cache, local_files_only=True
-        )
-    except (OSError, ValueError):
+    """Return a model that is in the cache as a whole; None where it is not.
+
+    The hub's client is not asked: it calls a repository incomplete of which only a part, all that
+    a model is made of, was fetched.
+    """
+    cache = cache or _usual_cache()
+    folder = cache / f"models--{name.repo.replace('/', '--')}" if cache else None
+    if folder is None or not folder.is_dir():
         return None
-    path = name.within(Path(folder))
-    return path if _is_whole(name, path) else None
+    snapshot = _snapshot_of(folder, name.revision or "main")
+    path = name.within(snapshot) if snapshot else None
+    return path if path and _is_whole(name, path) else None
+
+
+def _snapshot_of(folder: Path, revision: str) -> Path | None:
+    """Return the folder of a revision, a name or a digest, in a repository's folder."""
+    ref = folder / "refs" / revision
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    snapshot = folder / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _usual_cache() -> Path | None:
+    """Return the folder that the hub's own programs keep models in."""
+    try:
+        constants = importlib.import_module("huggingface_hub.constants")
+    except ImportError:
+        return None
+    return Path(constants.HF_HUB_CACHE)
 
 
 def fetch(name: HubName, cache: Path | None = None) -> Path:
@@ -158,20 +178,13 @@ def _has_weights(network: Path) -> bool:
 
 def cached(cache: Path | None = None) -> Iterator[tuple[HubName, Path]]:
     """List the networks of diffusers that are in the cache as a whole, with their folders."""
+    cache = cache or _usual_cache()
     if cache is None:
-        try:
-            constants = importlib.import_module("huggingface_hub.constants")
-        except ImportError:
-            return
-        cache = Path(constants.HF_HUB_CACHE)
+        return
     for folder in sorted(cache.glob("models--*--*")):
-        ref = folder / "refs" / "main"
-        if not ref.is_file():
-            continue
-        snapshot = folder / "snapshots" / ref.read_text(encoding="utf-8").strip()
         name = HubName("/".join(folder.name.split("--", 2)[1:]))
-        if snapshot.is_dir() and _is_whole(name, snapshot):
-            yield name, snapshot
+        if path := find(name, cache):
+            yield name, path
 
 
 def _hub() -> Any:  # noqa: ANN401

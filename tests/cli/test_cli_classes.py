@@ -14,7 +14,8 @@ from sfumato.pipeline.vote import elect
 from sfumato.testing import adm_state_dict
 from sfumato.zoo import load_classifier, load_prior
 
-QUICK = ("--steps", 2, "-t", 32, "--precision", "fp32")
+TILES = ("--kernel", "box", "--steps", 2, "-t", 32, "--precision", "fp32")
+QUICK = ("--steps", 2, "--stitch", "whole", "--precision", "fp32")
 NAMES = ["ant", "bee", "cat"]
 
 
@@ -48,14 +49,14 @@ def classifier(folder):
 
 @pytest.fixture
 def small(tmp_path):
-    return write(tmp_path / "small.png", photo(20, 25))
+    return write(tmp_path / "small.png", photo(20, 20))
 
 
 def test_a_published_checkpoint_restores(tmp_path, adm, small):
     out = tmp_path / "x.png"
-    done = sfumato("upscale", small, "-o", out, "-n", adm, "-s", 2, *QUICK)
+    done = sfumato("upscale", small, "-o", out, "-n", adm, "-s", 2, *TILES)
     assert done.code == 0, done.err
-    assert read(out).shape == (40, 50, 3)
+    assert read(out).shape == (40, 40, 3)
     assert report_of(out)["consistency_rmse_255"] < 0.5
     assert report_of(out)["model"] == str(adm)
 
@@ -69,7 +70,7 @@ def test_a_classifier_changes_the_result_and_says_so(tmp_path, adm, classifier, 
         "more": ("--class", "cat", "--classifier", classifier, "--guidance", 20),
     }.items():
         out = tmp_path / f"{name}.png"
-        done = sfumato("upscale", small, "-o", out, "-n", adm, "-s", 2, *QUICK, *options)
+        done = sfumato("upscale", small, "-o", out, "-n", adm, "-s", 2, *TILES, *options)
         assert done.code == 0, done.err
         results[name] = read(out)
         report = report_of(out)
@@ -82,23 +83,31 @@ def test_a_classifier_changes_the_result_and_says_so(tmp_path, adm, classifier, 
 
 def test_the_vote_is_that_of_the_whole_picture(tmp_path, adm, classifier):
     album = tmp_path / "in"
-    for k in range(3):
-        write(album / f"{k}.png", photo(30, 20 + 9 * k, seed=k))
+    for k in range(2):
+        write(album / f"{k}.png", photo(20, 12 + 9 * k, seed=k))
     out = tmp_path / "out"
     how = ("-n", adm, "--kernel", "box", "-s", 2, *QUICK, "--classifier", classifier)
     done = sfumato("upscale", album, "-o", out, *how)
     assert done.code == 0, done.err
     loaded = load_classifier(classifier, precision="fp32")
-    for k in range(3):
+    for k in range(2):
         y = read_source(album / f"{k}.png").y
         label = NAMES[elect(make_problem(y, as_degradation("average_pool:2")), loaded)]
         assert report_of(out / f"{k}.png")["model"].endswith(f", {label}")
     again = sfumato("upscale", album, "-o", out, *how, "--class", "auto", "--resume")
-    assert again.out.count("done already") == 3
+    assert again.out.count("done already") == 2
     other = sfumato("upscale", album, "-o", out, *how, "--guidance", 2, "--resume")
-    assert other.out.count("restored again") == 3
-    plan = sfumato("upscale", album, "-o", tmp_path / "other", *how, "--dry-run")
-    assert plan.code == 0, plan.err
+    assert other.out.count("restored again") == 2
+
+
+def test_a_dry_run_counts_the_classifier_too(tmp_path, folder, adm, small):
+    options = {"num_head_channels": 32}
+    side_64 = saved(folder, "large.pt", options, n_classes=2, classifier_cells=32)
+    command = ("upscale", small, "-o", tmp_path / "x.png", "-n", adm, "-s", 2, *QUICK)
+    done = sfumato(*command, "--classifier", side_64, "--dry-run")
+    assert done.code == 0, done.err
+    assert "2 of the network" in done.out
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_a_model_of_classes_takes_one(tmp_path, conditional, classifier, small):

@@ -276,3 +276,12 @@ def meta_state(side, **form):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_adm, "_Maker", Shapeless)
         return adm_state_dict(attention=(side // 32, side // 16, side // 8), **form)
+
+
+def test_workers_get_the_same_denoiser(tmp_path):
+    from sfumato.tiling.wire import pack, unpack
+
+    denoiser = load_prior(written(tmp_path), precision="fp32").denoiser
+    x_t = draws(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(unpack(pack(denoiser))(x_t, 0.5), denoiser(x_t, 0.5))

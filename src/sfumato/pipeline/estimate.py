@@ -301,10 +301,7 @@ class Trial:
     @property
     def weights_bytes(self) -> int:
         """What the network itself takes."""
-        denoiser = self._denoiser
-        if not isinstance(denoiser, torch.nn.Module):
-            return 0
-        return sum(w.nbytes for w in denoiser.parameters())
+        return sum(w.nbytes for net in networks_of(self._denoiser) for w in net.parameters())
 
     def seconds(self, height: int, width: int, batch: int = 1) -> float:
         """Return the seconds of one evaluation of a tile, of ``batch`` that are done together."""
@@ -337,6 +334,14 @@ class Trial:
         )
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def networks_of(denoiser: object) -> list[torch.nn.Module]:
+    """Return the networks in a denoiser, also where guidance is wrapped around it."""
+    if isinstance(denoiser, torch.nn.Module):
+        return [denoiser]
+    inner = [getattr(denoiser, name, None) for name in ("denoiser", "classifier")]
+    return [net for part in inner if part is not None for net in networks_of(part)]
 
 
 def resident_bytes() -> int:

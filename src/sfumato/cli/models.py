@@ -25,7 +25,7 @@ def list_models(
 ) -> None:
     """List the models at hand: those of the package, and those in the hub's cache.
 
-    Name, size, parameters, tile in pixels, sizes that the network sees, licence.
+    Name, size, parameters, tile in pixels, sizes that the network sees, licence, summary.
     """
     from sfumato.zoo.listing import list_models as listed
 
@@ -33,9 +33,8 @@ def list_models(
         n = "?" if m.n_parameters is None else f"{m.n_parameters / 1e6:.1f}"
         say(
             f"{m.name}  {m.size_bytes / 1e6:.1f} MB  {n} M parameters  tile {m.tile}  "
-            f"sizes: {m.sizes}  {m.licence}"
+            f"sizes: {m.sizes}  {m.licence}  {m.summary}"
         )
-        say(f"    {m.summary}")
 
 
 @models_app.command()
@@ -57,8 +56,8 @@ def info(
     say(f"kind     {prior.kind or format_of(Source(prior.source, model)).WHAT}")
     say(f"licence  {prior.licence or own}")
     say(f"sha256   {prior.digest}")
-    say(f"network  {prior.n_parameters / 1e6:.1f} M parameters; sizes: {prior.sizes}")
-    say(f"tile     {prior.tile}")
+    say(f"network  {prior.n_parameters / 1e6:.1f} M parameters, tile {prior.tile}")
+    say(f"sizes    {prior.sizes}")
     say(f"noise    up to sigma {prior.sigma_max:.4g} on [-1, 1]{_in_255ths(prior.sigma_max)}")
     if (task := prior.super_resolution) is not None:
         answers = "samples and a regression" if task.regression else "samples"

@@ -1,6 +1,7 @@
 """Estimates: of memory by what is counted, of time by pixels."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,8 +76,32 @@ def test_a_network_takes_what_its_tensors_take(free):
             return x_t.repeat(1, 10, 1, 1)[:, :3] + sigma
 
     trial = Trial(replace(free, denoiser=Wide()))
-    assert trial.bytes_per_pixel > 4 * 30
+    assert trial.bytes_per_pixel() > 4 * 30
     assert trial.weights_bytes == 0
+
+
+def test_going_back_through_a_network_takes_more(free):
+    class Deep(torch.nn.Module):
+        evaluations = 2
+
+        def forward(self, x_t, sigma):
+            for _ in range(60):
+                x_t = torch.tanh(x_t)
+            return x_t
+
+    trial = Trial(replace(free, denoiser=Deep()))
+    assert trial.bytes_per_pixel(1) > 10 * trial.bytes_per_pixel()
+    assert trial.seconds(128, 128, passes=3) > 1.5 * trial.seconds(128, 128)
+
+
+def test_evaluations_within_a_denoiser_count_once(free):
+    def slow(x_t, sigma):
+        time.sleep(0.05)
+        return x_t
+
+    slow.evaluations = 2
+    trial = Trial(replace(free, denoiser=slow))
+    assert 0.02 < trial.seconds(8, 8) < 0.045
 
 
 def test_a_tile_is_tried_out_once_for_each_size(free):

@@ -5,7 +5,7 @@ import torch
 from oracle import OPERATORS, SHAPE, SIDE, measure, noise_of
 
 from sfumato.diffusion import Guidance, NoiseField
-from sfumato.guidance import DDNM, DDNMPlus, Guide, Paste, Proximal
+from sfumato.guidance import DDNM, DDRM, DDNMPlus, DiffPIR, Guide, Paste, Proximal, Replacement
 from sfumato.operators import AveragePool, Convolution, Identity, motion_kernel
 from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M
 
@@ -45,6 +45,33 @@ def test_ddnm(sampler, A):
 def test_ddnm_plus(sampler, A):
     x_0, m = measure(A, 0.3, seed=3)
     check(sampler, DDNMPlus(m), x_0, travel=(2, 2), seed=1)
+
+
+@by_name
+@of_operators
+@pytest.mark.parametrize("sigma_y", [0.0, 0.3])
+@pytest.mark.parametrize("eta_b", [0.0, 0.5, 1.0])
+def test_ddrm(sampler, A, sigma_y, eta_b):
+    if A.amplifies and sigma_y == 0:
+        pytest.skip("exact inverses amplify the rounding of the oracle")
+    x_0, m = measure(A, sigma_y, seed=3)
+    check(sampler, DDRM(m, eta_b=eta_b), x_0, seed=1)
+
+
+@by_name
+@of_operators
+def test_ilvr_and_repaint(sampler, A):
+    if A.amplifies:
+        pytest.skip("replacement is for exact inverses")
+    x_0, m = measure(A, 0.0)
+    check(sampler, Replacement(m, until=1.0), x_0)
+    check(sampler, Replacement(m), x_0, travel=(2, 2))
+
+
+@by_name
+def test_diffpir_without_noise(sampler):
+    x_0, m = measure(OPERATORS["pool"], 0.0)
+    check(sampler, DiffPIR(m), x_0)
 
 
 @pytest.mark.parametrize("name", ["bicubic", "gaussian", "composed", "mask"])

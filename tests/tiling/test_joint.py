@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_ins import engine, level_of, pointwise, result
+from stand_ins import engine, level_of, pointwise, result, shrink
 
 from sfumato.guidance import DDNM
 from sfumato.operators import (
@@ -53,6 +53,20 @@ def test_batches_do_not_change_bits(plan):
     one, two, seven = (TiledDenoiser(local, plan, batch=b)(x, 0.7) for b in (1, 2, 7))
     assert torch.equal(one, two)
     assert torch.equal(one, seven)
+
+
+@given(PLANS, st.integers(1, 3))
+@settings(max_examples=40)
+def test_going_back_tile_by_tile_is_going_back_through_the_whole(plan, batch):
+    g = torch.Generator().manual_seed(plan.height)
+    x, v = torch.randn((2, 1, 3, plan.height, plan.width), generator=g, dtype=torch.float64)
+    tiled = TiledDenoiser(shrink, plan, batch=batch)
+    x_0, pull = tiled.linearised(x, 0.7)
+    x.requires_grad_()
+    whole = tiled(x, 0.7)
+    (expected,) = torch.autograd.grad(whole, x, v)
+    assert torch.equal(x_0, whole.detach())
+    torch.testing.assert_close(pull(v), expected)
 
 
 @pytest.mark.parametrize("overlap", [8, 16, 24])

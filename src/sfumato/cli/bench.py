@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
 from sfumato.cli.cascades import Kernel
+from sfumato.cli.options import Objective, Precision
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:
     from sfumato.pipeline import Event
     from sfumato.pipeline.bench import Figures
+    from sfumato.pipeline.settings import StitchChoice
 
 T = TypeVar("T")
 
@@ -44,14 +46,43 @@ def engine(
 @guarded
 def overhead(
     side: Annotated[int, typer.Option(min=64, help="Of the result, in pixels.")] = 1024,
+    model: Annotated[str, typer.Option("-n", "--model", help="Name or path.")] = "embedded",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Evaluations for each tile. Default: the task's.")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=16, help="Side in pixels. Default: the model's.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles at once.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    precision: Annotated[
+        Precision, typer.Option(help="Arithmetic of the network.")
+    ] = Precision.auto,
     folder: FolderOption = None,
 ) -> None:
-    """Compare a restoration from its first tile to its last with the network's own time."""
-    from sfumato.pipeline.bench import bench_overhead
+    """Compare a restoration from its first tile to its last with the network's own time.
 
-    figures = _drain(bench_overhead(side, folder=folder))
+    Tells how long an evaluation of the network takes, and a tile; what share is spent outside the
+    network; and how many megapixels an hour brings.
+    """
+    from sfumato.pipeline import make_settings
+    from sfumato.pipeline.bench import bench_overhead
+    from sfumato.zoo import load_prior
+
+    prior = load_prior(model, device=device, precision=precision.value)
+    settings = make_settings(steps=steps, tile=tile, batch=batch)
+    figures = _drain(
+        bench_overhead(side, prior=prior, device=device, settings=settings, folder=folder)
+    )
     _tell(figures)
     tiles, network = figures.parts["first tile to last"], figures.parts["network"]
+    say(
+        f"{prior.name} in {prior.precision} on {device}: "
+        f"{1e3 * network / figures.evaluations:.1f} ms an evaluation of a tile, "
+        f"{1e3 * tiles / figures.tiles:.0f} ms a tile, "
+        f"{1 - network / tiles:.1%} outside the network, "
+        f"{figures.side**2 / 1e6 / tiles * 3600:.1f} megapixels an hour"
+    )
     say(f"first tile to last {tiles:.2f} s, network {network:.2f} s: {tiles / network:.3f} times")
 
 
@@ -81,6 +112,68 @@ def sr3(
             f"{preset}, {speed.n_parameters / 1e6:.1f} M parameters, {batch} x {side} x {side}, "
             f"{one}: training step {speed.training:.3f} s, sampling step {speed.sampling:.3f} s"
         )
+
+
+@bench_app.command()
+@guarded
+def methods(
+    photographs: Annotated[Path, typer.Argument(help="A folder of photographs.")],
+    only: Annotated[
+        str,
+        typer.Option(
+            "--methods", help="With spaces between them: 'ddnm dps:zeta=3'. Default: all."
+        ),
+    ] = "",
+    tasks: Annotated[str, typer.Option(help="With commas between them. Default: all.")] = "",
+    stitch: Annotated[
+        str, typer.Option(help="With commas between them.")
+    ] = "whole,joint,mask-shift,independent",
+    model: Annotated[str, typer.Option("-n", "--model", help="Name or path.")] = "embedded",
+    crops: Annotated[int, typer.Option(min=1, help="Parts of photographs to restore.")] = 3,
+    side: Annotated[int, typer.Option(min=32, help="Of each part, in pixels.")] = 128,
+    tile: Annotated[int, typer.Option(min=16, help="Side in pixels.")] = 96,
+    overlap: Annotated[int, typer.Option(min=0, help="In pixels.")] = 32,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Evaluations for each tile. Default: the task's.")
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="Least error, or one natural sample.")
+    ] = Objective.perception,
+) -> None:
+    """Compare methods, stitch by stitch, task by task, on parts of photographs: a table of each.
+
+    A cell holds PSNR in dB and, where its weights are installed, shift-tolerant LPIPS.
+    """
+    from sfumato.errors import SettingsError
+    from sfumato.evaluation import Comparison, as_markdown, compare_methods, load_crops
+    from sfumato.evaluation.methods import TASKS
+    from sfumato.guidance import METHODS
+    from sfumato.metrics import ShiftTolerantLPIPS
+    from sfumato.zoo import load_prior
+
+    comparison = Comparison(
+        methods=only.split() or tuple(METHODS),
+        stitches=cast("list[StitchChoice]", stitch.split(",")),
+        tasks=tasks.split(",") if tasks else tuple(TASKS),
+        tile=tile,
+        overlap=overlap,
+        steps=steps,
+        objective=objective.value,
+    )
+    pictures = [(x + 1) / 2 for x in load_crops(photographs, crops, side=side).x_0]
+    try:
+        distance = ShiftTolerantLPIPS()
+    except SettingsError:
+        distance = None
+    rows = []
+    total = len(comparison.tasks) * len(comparison.stitches) * len(comparison.methods)
+    with progress_bar("methods") as advance:
+        for row in compare_methods(pictures, load_prior(model), comparison, distance=distance):
+            rows.append(row)
+            advance(len(rows), total, f"{row.task}, {row.stitch}, {row.method}")
+    for task in comparison.tasks:
+        say(f"\n{task} ({TASKS[task]}):\n")
+        say(as_markdown([row for row in rows if row.task == task]))
 
 
 @bench_app.command()

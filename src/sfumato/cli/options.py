@@ -36,15 +36,6 @@ class Objective(StrEnum):
     perception = "perception"
 
 
-class Method(StrEnum):
-    """Zero-shot methods."""
-
-    ddnm = "ddnm"
-    ddnm_plus = "ddnm+"
-    proximal = "proximal"
-    none = "none"
-
-
 class SamplerName(StrEnum):
     """Samplers."""
 
@@ -195,9 +186,11 @@ class Shared:
         typer.Option(help="Least error, or one natural sample.", rich_help_panel=_HOW),
     ] = None
     method: Annotated[
-        Method | None,
+        str | None,
         typer.Option(
-            help="How the input is kept to; ddnm+ and proximal know its noise; none does not.",
+            metavar="METHOD",
+            help="How the input is kept to: ddnm, ddnm+, proximal, ddrm, ilvr, repaint, diffpir, "
+            "dps, pigdm, mmps, none; with options as in dps:zeta=2.",
             rich_help_panel=_HOW,
         ),
     ] = None
@@ -378,11 +371,11 @@ class Shared:
         from sfumato.errors import SettingsError
         from sfumato.pipeline import make_settings
 
-        travel = self.time_travel or "1:1"
-        parts = travel.split(":")
+        parts = (self.time_travel or "1:1").split(":")
         if len(parts) != 2 or not all(p.isdigit() for p in parts):
             raise SettingsError(
-                f"--time-travel {travel}", expected="LENGTH:TIMES, two whole numbers such as 10:3"
+                f"--time-travel {self.time_travel}",
+                expected="LENGTH:TIMES, two whole numbers such as 10:3",
             )
         if self.consistent is not None and self.method is not None:
             raise SettingsError("--consistent and --method", expected="one of them")
@@ -393,7 +386,7 @@ class Shared:
             sampler=self.sampler,
             steps=self.steps,
             eta=self.eta,
-            time_travel=(int(parts[0]), int(parts[1])),
+            time_travel=(int(parts[0]), int(parts[1])) if self.time_travel else None,
             tile=self.tile,
             overlap=self.overlap,
             stitch=self.stitch,

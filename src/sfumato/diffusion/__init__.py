@@ -1,7 +1,8 @@
 """Diffusion: schedules of noise, the one denoiser interface, and noise as a field."""
 
 from sfumato.diffusion.denoiser import Denoiser, DiscreteDenoiser, Prediction, x_0_from
-from sfumato.diffusion.guidance import Chain, Guidance, Step
+from sfumato.diffusion.guidance import Chain, Combined, Correction, Guidance, Step
+from sfumato.diffusion.jacobian import Linearisable, Linearised, linearised
 from sfumato.diffusion.noise import NoiseField
 from sfumato.diffusion.schedule import (
     alpha_bar_of,
@@ -18,10 +19,14 @@ from sfumato.diffusion.sr3 import Conditional, denoise, upsampled
 
 __all__ = [
     "Chain",
+    "Combined",
     "Conditional",
+    "Correction",
     "Denoiser",
     "DiscreteDenoiser",
     "Guidance",
+    "Linearisable",
+    "Linearised",
     "NoiseField",
     "Prediction",
     "Step",
@@ -31,6 +36,7 @@ __all__ = [
     "karras",
     "linear_alpha_bar",
     "linear_sigmas",
+    "linearised",
     "parse_schedule",
     "resampled",
     "respaced",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 from torch import Tensor
 from typing_extensions import override
 
 from sfumato._typing import Images
+
+#: Yields each ``v`` whose ``Jᵀ v`` it wants, is sent that, and returns the corrected estimate.
+Correction: TypeAlias = Generator[Images, Images, Images]
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class Step:
     """One step of a sampler, from noise ``sigma`` down to ``sigma_next``.
 
     ``eta`` is the share of fresh noise:  ``x_s = x̂_0 + σ_s (sqrt(1 − η²) ε_θ + η κ z)``, and
-    ``excess`` is ``κ``. ``draw`` numbers the draws of noise along the whole walk, time travel
-    included.
+    ``excess`` is ``κ``. ``posterior`` says that the sampler takes ``(x_t − x̂_0)/σ_t`` for
+    ``ε_θ``. ``draw`` numbers the draws of noise along the whole walk, time travel included.
     """
 
     draw: int
@@ -26,24 +29,38 @@ class Step:
     sigma_next: float
     eta: float
     excess: float = 1.0
+    posterior: bool = False
 
 
 class Guidance:
     """Knows something about the image, and corrects each estimate by it.
 
     The base class knows nothing: it is the neutral guidance. Implementations act on a batch of one
-    image (a tile has a guidance of its own).
+    image (a tile has a guidance of its own). They override ``correct``, or, where they need the
+    network's Jacobian  ``J = ∂x_0/∂x_t``, ``correcting``.
     """
 
     #: Whether ``mix`` needs fresh noise even where the sampler is deterministic.
     needs_noise: bool = False
     #: Whether ``mix`` shapes the noise, which needs a sampler of first order.
     shapes_noise: bool = False
+    #: Whether ``correcting`` asks for ``Jᵀ v``.
+    needs_gradient: bool = False
+    #: Whether ``ε`` is what the corrected estimate leaves of ``x_t``, with any sampler.
+    posterior: bool = False
 
     def correct(self, x_0: Images, step: Step) -> Images:
         """Return the corrected estimate ``x̂_0``."""
         del step
         return x_0
+
+    def correcting(self, x_0: Images, step: Step) -> Correction:
+        """Return the corrected estimate, having yielded each ``v`` whose ``Jᵀ v`` it needs.
+
+        ``v`` and ``Jᵀ v`` have the shape of ``x_0``.
+        """
+        yield from ()
+        return self.correct(x_0, step)
 
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
         """Return the noise (of unit size) to put on ``x̂_0``.
@@ -55,22 +72,46 @@ class Guidance:
         return noise
 
 
+class Combined(Guidance):
+    """Made of others: ``correcting`` says how, whether they need the Jacobian or not."""
+
+    def __init__(self, parts: Sequence[Guidance]) -> None:
+        self.needs_noise = any(g.needs_noise for g in parts)
+        self.shapes_noise = any(g.shapes_noise for g in parts)
+        self.needs_gradient = any(g.needs_gradient for g in parts)
+        self.posterior = any(g.posterior for g in parts)
+
+    @override
+    def correct(self, x_0: Images, step: Step) -> Images:
+        assert not self.needs_gradient, "then it is correcting() that is called"
+        return _finish(self.correcting(x_0, step))
+
+
+def _finish(correction: Correction) -> Images:
+    """Return what a correction ends with that asks for nothing."""
+    try:
+        next(correction)
+    except StopIteration as stop:
+        corrected: Images = stop.value
+        return corrected
+    raise AssertionError("a guidance without needs_gradient asked for Jᵀ v")
+
+
 @final
-class Chain(Guidance):
+class Chain(Combined):
     """Several constraints, the last one having the last word.
 
     The order is: guide, then measurement, then overlap.
     """
 
     def __init__(self, links: Sequence[Guidance]) -> None:
+        super().__init__(links)
         self.links = tuple(links)
-        self.needs_noise = any(g.needs_noise for g in self.links)
-        self.shapes_noise = any(g.shapes_noise for g in self.links)
 
     @override
-    def correct(self, x_0: Images, step: Step) -> Images:
+    def correcting(self, x_0: Images, step: Step) -> Correction:
         for g in self.links:
-            x_0 = g.correct(x_0, step)
+            x_0 = yield from g.correcting(x_0, step)
         return x_0
 
     @override

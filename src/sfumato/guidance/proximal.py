@@ -13,7 +13,7 @@ from sfumato.diffusion.guidance import Guidance, Step
 from sfumato.diffusion.noise import NoiseField
 from sfumato.errors import SettingsError
 from sfumato.guidance.measurement import Measurement
-from sfumato.linalg import conjugate_gradient
+from sfumato.guidance.tikhonov import Tikhonov
 
 #: Standard deviation of photographs in [-1, 1], as the prior sees them.
 SIGMA_DATA = 0.5
@@ -61,11 +61,10 @@ class Proximal(Guidance):
                 do="use ddnm",
             )
         self.m = measurement
-        self._svd = measurement.AF.svd()
+        self._damped = Tikhonov(measurement.AF, tolerance=tolerance)
         # A plane of its own: the sampler takes its fresh noise from ``field`` itself.
         self.field = replace(field, level=~field.level)
         self.final = final
-        self.tolerance = tolerance
 
     def _r_squared(self, step: Step) -> float:
         r_squared = posterior_variance(step.sigma)
@@ -73,17 +72,7 @@ class Proximal(Guidance):
 
     def _K(self, v: Tensor, r_squared: float) -> Tensor:
         """Apply ``K`` to a measurement."""
-        A, damping = self.m.AF, self.m.sigma_y**2 / r_squared
-        if self._svd is not None:
-            s = self._svd.s.to(v)
-            return self._svd.v(s / (s**2 + damping) * self._svd.u_t(v))
-        solution = conjugate_gradient(
-            lambda u: A.forward(A.adjoint(u)) + damping * u,
-            v,
-            tolerance=self.tolerance,
-            max_iterations=1000,
-        )
-        return A.adjoint(solution)
+        return self._damped(v, self.m.sigma_y**2 / r_squared)
 
     @override
     def correct(self, x_0: Images, step: Step) -> Images:

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato._typing import Images
-from sfumato.diffusion import NoiseField
+from sfumato.diffusion import Denoiser, NoiseField
+from sfumato.errors import SettingsError
 from sfumato.guidance import DDNM
 from sfumato.io.canvas import Canvas as StoredCanvas
 from sfumato.io.masters import write_master
@@ -80,10 +81,25 @@ def bench_engine(
     return (yield from _restored(side, word, prior, settings, folder))
 
 
-def bench_overhead(side: int, *, folder: Path | None = None) -> Events:
-    """Restore a ``side`` x ``side`` result with the embedded prior, at the default settings."""
-    settings = Settings(stitch="mask-shift")
-    return (yield from _restored(side, "average_pool:4", load_prior(), settings, folder))
+def bench_overhead(
+    side: int,
+    *,
+    prior: Prior | None = None,
+    device: str = "cpu",
+    settings: Settings | None = None,
+    folder: Path | None = None,
+) -> Events:
+    """Restore a ``side`` x ``side`` result, at the default settings; the embedded prior if None.
+
+    On a GPU each evaluation is waited for, so that its time is its own.
+    """
+    settings = (settings or Settings()).model_copy(update={"stitch": "mask-shift"})
+    prior = prior or load_prior(device=device)
+    if prior.super_resolution is not None:
+        raise SettingsError(
+            f"{prior.name} sees the small picture", expected="a prior for any task"
+        )
+    return (yield from _restored(side, "average_pool:4", prior, settings, folder, device=device))
 
 
 def bench_linear(
@@ -177,11 +193,12 @@ def _restored(
     settings: Settings,
     folder: Path | None,
     executor: Executor | None = None,
+    device: str = "cpu",
 ) -> Events:
     with tempfile.TemporaryDirectory(dir=folder, prefix="sfumato-bench-") as place:
         source, target = Path(place) / "y.tif", Path(place) / "x.tif"
         _write_input(source, side // 4)
-        return (yield from _run(source, target, word, prior, settings, executor))
+        return (yield from _run(source, target, word, prior, settings, executor, device))
 
 
 def _run(
@@ -191,12 +208,14 @@ def _run(
     prior: Prior,
     settings: Settings,
     executor: Executor | None,
+    device: str,
 ) -> Events:
     degradation = parse(word)
     timer = _Timer()
     if executor is None:  # in other processes the network is timed by nobody
-        prior = replace(prior, denoiser=timer.around("network", prior.denoiser))
-    problem = FileSource(open_windows(source), degradation)
+        network = timer.around("network", _waited_for(prior.denoiser, device))
+        prior = replace(prior, denoiser=network)
+    problem = FileSource(open_windows(source), degradation, device=device)
     r = resolve(settings, problem, prior)
     streamed = Streamed(problem, target, r, prior, "", executor)
     evaluations, report = 0, None
@@ -228,6 +247,19 @@ def _run(
         peak_mb=_peak_mb(),
         consistency_rmse_255=report.consistency_rmse_255,
     )
+
+
+def _waited_for(denoiser: Denoiser, device: str) -> Denoiser:
+    """Return a denoiser that returns when a GPU has done what it was told."""
+    if torch.device(device).type != "cuda":
+        return denoiser
+
+    def waited(x_t: Images, sigma: float) -> Images:
+        x_0 = denoiser(x_t, sigma)
+        torch.cuda.synchronize(x_t.device)
+        return x_0
+
+    return waited
 
 
 def _shrink(x_t: Images, sigma: float) -> Images:

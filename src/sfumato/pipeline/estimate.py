@@ -13,7 +13,6 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -23,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from sfumato.diffusion import Conditional, denoise
+from sfumato.diffusion import Conditional, denoise, linearised
 from sfumato.errors import SfumatoError
 from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
@@ -200,7 +199,7 @@ class Outlook:
         height, width = min(plan.tile, plan.height), min(plan.tile, plan.width)
         restorer = self.run.engine.restorer
         batch = min(restorer.room.most, len(plan.tiles))
-        work = int(trial.bytes_per_pixel * height * width * restorer.micro_batch)
+        work = int(trial.bytes_per_pixel(r.chosen.passes) * height * width * restorer.micro_batch)
         if self.streamed:
             work += self._images_bytes(height, width, batch)
             kept = _WRITING_BYTES
@@ -242,13 +241,13 @@ class Outlook:
 
     def _seconds(self, trial: Trial, workers: int) -> float:
         """Return the time of the network; several processes work on one wave."""
-        seconds = 0.0
+        r, seconds = self.run.r, 0.0
         for plan in self.run.plans:
             tiles = plan.tiles
             largest = max(tiles, key=lambda t: t.size[0] * t.size[1]).size
             at_once = max(len(tiles) / workers, len(plan.waves) if workers > 1 else 0)
-            seconds += at_once * trial.seconds(*largest, self.run.engine.restorer.micro_batch)
-        r = self.run.r
+            micro_batch = self.run.engine.restorer.micro_batch
+            seconds += at_once * trial.seconds(*largest, micro_batch, r.chosen.passes)
         return seconds * self.run.engine.n_steps * self._per_step * r.samples
 
 
@@ -283,33 +282,37 @@ class Trial:
 
     def __init__(self, prior: Prior, device: str = "cpu", *, once: bool = False) -> None:
         self._denoiser, self._device, self._once = prior.denoiser, torch.device(device), once
-        self._sigma = min(1.0, prior.sigma_max)
         #: The one size that the network sees, if there is but one.
         self._side = prior.tile if prior.fixed_size else None
-        self._seconds: dict[tuple[int, int, int], float] = {}
+        self._seconds: dict[tuple[int, int, int, int], float] = {}
+        self._bytes: dict[int, float] = {}
         #: What the program itself takes, with the prior.
         self.program_bytes = resident_bytes()
 
-    @cached_property
-    def bytes_per_pixel(self) -> float:
-        """What the network takes for each pixel of a tile, counted on a small one."""
-        live, side = LiveTensors(), self._side or _COUNTED
-        with live:
-            self._evaluate(side, side, 1)
-        return _WORKSPACE * live.peak_bytes / side**2
+    def bytes_per_pixel(self, passes: int = 0) -> float:
+        """Return what the network takes for each pixel of a tile, counted on a small one."""
+        if passes not in self._bytes:
+            live, side = LiveTensors(), self._side or _COUNTED
+            with live:
+                self._evaluate(side, side, 1, passes)
+            self._bytes[passes] = _WORKSPACE * live.peak_bytes / side**2
+        return self._bytes[passes]
 
     @property
     def weights_bytes(self) -> int:
         """What the network itself takes."""
         return sum(w.nbytes for net in networks_of(self._denoiser) for w in net.parameters())
 
-    def seconds(self, height: int, width: int, batch: int = 1) -> float:
-        """Return the seconds of one evaluation of a tile, of ``batch`` that are done together."""
+    def seconds(self, height: int, width: int, batch: int = 1, passes: int = 0) -> float:
+        """Return the seconds of one evaluation of a tile, of ``batch`` that are done together.
+
+        With so many ``passes`` back through the network.
+        """
         # One small tile does not keep a GPU busy; a CPU it does.
         batch = 1 if self._device.type == "cpu" else batch
         if self._side:
             height = width = self._side
-        size = min(height, _TIMED), min(width, _TIMED), batch
+        size = min(height, _TIMED), min(width, _TIMED), batch, passes
         if self._once and self._seconds:
             size = next(iter(self._seconds))
         if size not in self._seconds:
@@ -317,21 +320,26 @@ class Trial:
         share: float = height * width / (size[0] * size[1])
         return share * self._seconds[size]
 
-    def _time(self, height: int, width: int, batch: int) -> float:
+    def _time(self, height: int, width: int, batch: int, passes: int) -> float:
         """Evaluate until a second is over; the first time does not count if there is another."""
         took: list[float] = []
         while sum(took) < 1 and len(took) < 10:
             began = time.perf_counter()
-            self._evaluate(height, width, batch)
+            self._evaluate(height, width, batch, passes)
             took.append(time.perf_counter() - began)
         counted = took[1:] or took
-        return sum(counted) / len(counted) / batch
+        each: int = getattr(self._denoiser, "evaluations", 1)
+        return sum(counted) / len(counted) / batch / each
 
-    def _evaluate(self, height: int, width: int, batch: int) -> None:
+    def _evaluate(self, height: int, width: int, batch: int, passes: int) -> None:
         x = torch.full((batch, 3, height, width), 0.1, device=self._device)
-        denoise(
-            self._denoiser, x, self._sigma, x if isinstance(self._denoiser, Conditional) else None
-        )
+        D, c = self._denoiser, x if isinstance(self._denoiser, Conditional) else None
+        if passes:
+            x_0, pull = linearised(lambda x_t, sigma: denoise(D, x_t, sigma, c), x, 1.0)
+            for _ in range(passes):
+                pull(x_0)
+        else:
+            denoise(D, x, 1.0, c)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from sfumato._typing import Shape
 from sfumato.diffusion import Guidance, NoiseField, karras
 from sfumato.errors import SettingsError
-from sfumato.guidance import DDNM, DDNMPlus, Measurement, Proximal, rounds_spread
+from sfumato.guidance import Chosen, Measurement, parse_method
 from sfumato.operators import Operator, Window
 from sfumato.pipeline.limits import at_most, check_tile, check_whole, within_range
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
 from sfumato.pipeline.problem import Problem, Source, by_windows
 from sfumato.pipeline.refinement import check_fits, sr3_preset
-from sfumato.pipeline.settings import Method, Objective, Settings
+from sfumato.pipeline.settings import Objective, Settings
 from sfumato.samplers import DDIM, DDPM, SR3, DPMSolverPP2M, Rounds, Sampler
 from sfumato.tiling import Order, Stitch, TilePlan, level_ratios
 from sfumato.zoo import Prior
@@ -27,7 +27,7 @@ class Resolved:
     """Every choice made: what the report calls settings."""
 
     objective: Objective
-    method: Method
+    method: str
     sampler: str
     steps: int
     eta: float
@@ -69,14 +69,12 @@ class Resolved:
 
     def guidance(self, measurement: Measurement, field: NoiseField) -> Guidance:
         """Build the guidance for one measurement (of a tile, or of the whole image)."""
-        if self.method == "none":
-            return Guidance()
-        if self.method == "ddnm":
-            rounds = self.sampler == "rounds"
-            return DDNM(measurement, rounds_spread(measurement.A) if rounds else 0.0)
-        if self.method == "ddnm+":
-            return DDNMPlus(measurement)
-        return Proximal(measurement, field, final=self.sampler == "rounds")
+        return self.chosen.guidance(measurement, field, rounds=self.sampler == "rounds")
+
+    @property
+    def chosen(self) -> Chosen:
+        """The method with its options."""
+        return parse_method(self.method)
 
     def plan(
         self,
@@ -125,19 +123,21 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     s, A = settings, source.A
     if prior.super_resolution is not None:
         check_fits(prior.name, prior.super_resolution, source)
-    objective = s.objective or _objective(source, s, prior)
+    asked = parse_method(s.method) if s.method else None
+    objective = s.objective or _objective(source, s, prior, asked)
     preset, schedule = _preset(source, objective, s, prior)
     sampler = s.sampler or preset.sampler
+    chosen = asked or parse_method(_method(source, sampler))
     tile, overlap = _tile_and_overlap(s, prior, A)
     resolved = Resolved(
         objective=objective,
-        method=s.method or _method(source, sampler),
+        method=str(chosen),
         sampler=sampler,
         steps=len(schedule),
         eta=preset.eta if s.eta is None else s.eta,
         schedule=schedule,
         known_start=preset.known_start,
-        time_travel=s.time_travel,
+        time_travel=s.time_travel or chosen.method.travel,
         tile=tile,
         overlap=overlap,
         stitch="whole",
@@ -156,13 +156,20 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     return resolved
 
 
-def _objective(source: Source, s: Settings, prior: Prior) -> Objective:
-    """Take the task's; several samples, or several steps of denoising, ask for samples."""
+def _objective(source: Source, s: Settings, prior: Prior, asked: Chosen | None) -> Objective:
+    """Take the task's; several samples, or several steps of denoising, ask for samples.
+
+    So do methods that need noise to work with.
+    """
     if (model := prior.super_resolution) is not None:
         return "perception" if model.samples else "distortion"
     if s.samples > 1 or (source.task == "denoise" and (s.steps or 1) > 1):
         return "perception"
-    return DEFAULT_OBJECTIVE[source.task]
+    objective = DEFAULT_OBJECTIVE[source.task]
+    sampler = s.sampler or PRESETS[source.task, objective].sampler
+    if asked is not None and s.sampler is None and sampler not in asked.method.samplers:
+        return "perception"
+    return objective
 
 
 #: Overlap of large tiles: no seam shows (benchmarks/seams.py).
@@ -234,16 +241,16 @@ def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
     return preset
 
 
-def _method(source: Source, sampler: str) -> Method:
+def _method(source: Source, sampler: str) -> str:
     if source.sigma_y == 0:
         return "ddnm"
     if sampler == "rounds" and source.task != "denoise":
         return "proximal"
-    return (
-        "ddnm+"
-        if source.A.locality.halo == 0 and _one_cell(source).A.svd() is not None
-        else "proximal"
-    )
+    return "ddnm+" if source.A.locality.halo == 0 and _has_svd(source) else "proximal"
+
+
+def _has_svd(source: Source) -> bool:
+    return _one_cell(source).A.svd() is not None
 
 
 def _one_cell(source: Source) -> Problem:
@@ -257,7 +264,7 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
     """Choose one tile where the image fits into it, else mask-shift if the operator is local."""
     cells = A.locality.tileable
     seen = 2 * Resolved.least_margin(A) <= r.overlap and r.order == "raster"
-    windows = by_windows(A, asked=asked == "mask-shift")
+    windows = by_windows(A, asked=asked in ("mask-shift", "independent"))
     tileable = cells or (windows and seen)
     _, h, w = A.in_shape
     if asked == "auto":
@@ -270,7 +277,7 @@ def _stitch(asked: str, A: Operator, r: Resolved) -> Stitch:
             expected=f"an overlap of at least {2 * Resolved.least_margin(A)} and raster order",
             do="choose these, or use --stitch joint",
         )
-    if (asked == "mask-shift" and not tileable) or (asked == "independent" and not cells):
+    if (asked == "mask-shift" and not tileable) or (asked == "independent" and not windows):
         raise SettingsError(
             f"--stitch {asked} with {A}, whose measured values reach across tiles",
             expected="an operator that falls apart into cells, or a small blur by mask-shift",
@@ -337,25 +344,14 @@ def _check(r: Resolved, source: Source, conditional: bool) -> None:
             expected="one level and, for --objective distortion, one round",
             do="leave out --levels and --steps, or use --objective perception",
         )
-    if r.method == "ddnm" and source.sigma_y > 0 and not source.exact:
-        raise SettingsError(
-            "method ddnm with measurement noise",
-            expected="ddnm+ or proximal",
-            do="leave out --method",
-        )
-    if r.method not in ("ddnm", "none") and source.sigma_y == 0:
-        raise SettingsError(
-            f"method {r.method} without measurement noise", expected="ddnm, or a noise level"
-        )
     one_round = r.sampler == "rounds" and r.steps == 1 and source.task == "denoise"
-    if r.method == "ddnm+" and r.sampler in ("rounds", "dpm-solver++") and not one_round:
+    if not (r.method == "ddnm+" and one_round):
+        r.chosen.check(r.sampler, noisy=source.sigma_y > 0, stated=not source.exact)
+    if r.chosen.method.svd and not _has_svd(source):
         raise SettingsError(
-            f"measurement noise (method ddnm+) with sampler {r.sampler}",
-            expected="ddim or ddpm, which add fresh noise",
-        )
-    if r.method == "proximal" and r.sampler == "dpm-solver++":
-        raise SettingsError(
-            "method proximal with sampler dpm-solver++", expected="ddim, ddpm or rounds"
+            f"method {r.chosen.method.name} for {A}",
+            expected="an operator with a cheap SVD",
+            do="leave out --method",
         )
     if conditional and r.levels > 1:
         raise SettingsError(

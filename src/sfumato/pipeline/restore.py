@@ -257,7 +257,11 @@ class Run:
         """Lay tiles on the cells of the operator and, but for the coarsest, of the guide."""
         level = self.level(i, 0)
         A = level.operator()
-        stride = A.locality.stride if by_windows(A, asked=self.r.stitch == "mask-shift") else 1
+        stride = (
+            A.locality.stride
+            if by_windows(A, asked=self.r.stitch in ("mask-shift", "independent"))
+            else 1
+        )
         if i > 0:
             stride = stride * 2 if stride % 2 else stride
         last = i == len(self.ratios) - 1

@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sfumato.errors import SettingsError
+from sfumato.guidance.methods import parse_method
 
 Objective = Literal["distortion", "perception"]
-Method = Literal["ddnm", "ddnm+", "proximal", "none"]
 SamplerName = Literal["ddim", "ddpm", "dpm-solver++", "rounds", "sr3"]
 StitchChoice = Literal["auto", "mask-shift", "joint", "independent", "whole"]
 
@@ -26,7 +26,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Objective | None = None
-    method: Method | None = None
+    #: By name, with options if there are any: "dps:zeta=2" (see sfumato.guidance.METHODS).
+    method: str | None = None
     sampler: SamplerName | None = None
     steps: int | None = Field(None, ge=1, le=10_000)
     eta: float | None = Field(None, ge=0, le=1)
@@ -34,8 +35,8 @@ class Settings(BaseModel):
     schedule: tuple[float, ...] | None = None
     #: Noise to begin with, on the [0, 1] scale, put on a start that is known.
     start_noise: float | None = Field(None, gt=0, le=50)
-    #: Length of the jumps back, and how often each stretch is done.
-    time_travel: tuple[int, int] = (1, 1)
+    #: Length of the jumps back, and how often each stretch is done (None: as the method has it).
+    time_travel: tuple[int, int] | None = None
     tile: int | None = Field(None, ge=16, le=65_536)
     overlap: int | None = Field(None, ge=0)
     stitch: StitchChoice = "auto"
@@ -57,10 +58,18 @@ class Settings(BaseModel):
             raise ValueError("at most 10,000 noise levels that decrease, all above 0")
         return schedule
 
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, method: str | None) -> str | None:
+        try:
+            return method if method is None else str(parse_method(method))
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+
     @field_validator("time_travel")
     @classmethod
-    def _check_travel(cls, travel: tuple[int, int]) -> tuple[int, int]:
-        if min(travel) < 1:
+    def _check_travel(cls, travel: tuple[int, int] | None) -> tuple[int, int] | None:
+        if travel is not None and min(travel) < 1:
             raise ValueError("a length and a number of times of at least 1")
         return travel
 

@@ -129,4 +129,4 @@ def streams(path: Path, degradation: Degradation, stitch: str = "auto") -> bool:
     if degradation.strokes() is not None:
         return False
     A = degradation.operator(degradation.source_shape(picture_shape(path)))
-    return by_windows(A, asked=stitch == "mask-shift")
+    return by_windows(A, asked=stitch in ("mask-shift", "independent"))

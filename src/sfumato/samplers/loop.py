@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion.denoiser import Denoiser
-from sfumato.diffusion.guidance import Guidance, Step
+from sfumato.diffusion.guidance import Correction, Guidance, Step
+from sfumato.diffusion.jacobian import linearised
 from sfumato.errors import SettingsError
 from sfumato.samplers.base import Past, Sampler
 
@@ -58,7 +59,8 @@ def walk(
 
 def _step(draw: int, sampler: Sampler, sigma: float, sigma_next: float) -> Step:
     excess = sampler.excess(sigma, sigma_next) if sigma_next else 1.0
-    return Step(draw, sigma, sigma_next, sampler.eta(sigma, sigma_next), excess)
+    eta = sampler.eta(sigma, sigma_next)
+    return Step(draw, sigma, sigma_next, eta, excess, sampler.posterior)
 
 
 def check_pair(sampler: Sampler, guidance: Guidance) -> None:
@@ -78,21 +80,61 @@ def advance(
     *,
     x_t: Images,
     raw: Images,
+    x_0: Images,
     z: Tensor,
     past: Sequence[Past],
-) -> tuple[Images, Images]:
-    """Make one step of one image, given the network's estimate ``raw``.
-
-    Returns ``x_s`` and the corrected estimate.
-    """
-    x_0 = guidance.correct(raw, step)
+) -> Images:
+    """Make one step of one image: from the network's estimate ``raw``, corrected to ``x_0``."""
     target = sampler.estimate(x_0, step.sigma, step.sigma_next, past)
     if not sampler.renoises or step.sigma_next == 0:
-        return target, x_0
-    eps = (x_t - (target if sampler.posterior else raw)) / step.sigma
+        return target
+    posterior = sampler.posterior or guidance.posterior
+    eps = (x_t - (target if posterior else raw)) / step.sigma
     fresh = step.eta * step.excess
     noise = (1 - step.eta**2) ** 0.5 * eps + fresh * z if step.eta else eps
-    return target + step.sigma_next * guidance.mix(noise, z, step), x_0
+    return target + step.sigma_next * guidance.mix(noise, z, step)
+
+
+def corrected(
+    denoiser: Denoiser, guidances: Sequence[Guidance], x_t: Images, step: Step
+) -> tuple[Images, list[Tensor]]:
+    """Return the network's estimate of a batch, and that of each image as its guidance has it.
+
+    The images that need the Jacobian share each pass back through the network.
+    """
+    if not any(g.needs_gradient for g in guidances):
+        raw = denoiser(x_t, step.sigma)
+        pairs = zip(guidances, raw.split(1), strict=True)
+        return raw, [g.correct(x_0, step) for g, x_0 in pairs]
+    raw, pull = linearised(denoiser, x_t, step.sigma)
+    pairs = zip(guidances, raw.split(1), strict=True)
+    return raw, _together([g.correcting(x_0, step) for g, x_0 in pairs], raw, pull)
+
+
+def _together(
+    corrections: Sequence[Correction], like: Images, pull: Callable[[Images], Images]
+) -> list[Tensor]:
+    """Finish the corrections of a batch, side by side."""
+    done: dict[int, Tensor] = {}
+    asked: dict[int, Tensor] = {}
+
+    def go_on_with(i: int, answer: Tensor | None) -> None:
+        try:
+            asked[i] = next(corrections[i]) if answer is None else corrections[i].send(answer)
+        except StopIteration as stop:
+            done[i] = stop.value
+
+    for i in range(len(corrections)):
+        go_on_with(i, None)
+    while asked:
+        v = torch.zeros_like(like)
+        for i, part in asked.items():
+            v[i : i + 1] = part
+        now, answers = list(asked), pull(v).split(1)
+        asked.clear()
+        for i in now:
+            go_on_with(i, answers[i])
+    return [done[i] for i in range(len(corrections))]
 
 
 @dataclass(frozen=True)
@@ -148,16 +190,13 @@ def go_on(
         else:
             needed = move.sigma_next and (needs_noise or move.eta)
             z = noise(move.draw) if needed else torch.zeros_like(x)
-            raw = denoiser(x, move.sigma)
+            raw, estimates = corrected(denoiser, guidances, x, move)
             after: list[Images] = []
-            estimates: list[Images] = []
-            for i, g in enumerate(guidances):
-                one = slice(i, i + 1)
-                x_s, x_0 = advance(
-                    sampler, g, move, x_t=x[one], raw=raw[one], z=z[one], past=past[i]
+            for i, (g, x_0) in enumerate(zip(guidances, estimates, strict=True)):
+                x_t, answer, fresh = (v[i : i + 1] for v in (x, raw, z))
+                after.append(
+                    advance(sampler, g, move, x_t=x_t, raw=answer, x_0=x_0, z=fresh, past=past[i])
                 )
-                after.append(x_s)
-                estimates.append(x_0)
             x = torch.cat(after) if len(after) > 1 else after[0]
             past = (
                 tuple((Past(move.sigma, x_0),) for x_0 in estimates)

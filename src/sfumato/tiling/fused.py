@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sfumato._typing import Images
-from sfumato.diffusion import Denoiser, denoise
+from sfumato.diffusion import Denoiser, Linearised, denoise, linearised
 from sfumato.operators import Window
 from sfumato.tiling.plan import Tile, TilePlan, batches
 
@@ -74,6 +74,39 @@ class TiledDenoiser:
                 t.window.of(total).add_(w * estimate)
                 t.window.of(weights).add_(w)
         return total.div_(weights)
+
+    def linearised(self, x_t: Images, sigma: float) -> Linearised:
+        """Estimate ``x_0`` of one whole image, and pull back through it tile by tile.
+
+        ``Jᵀ v = Σ_k P_kᵀ J_kᵀ (w_k / Σ w) P_k v``  with ``P_k`` the cut to tile ``k``. Nothing is
+        kept of a tile: each pass back evaluates it again, so that memory is that of one batch.
+        """
+
+        def pull(v: Images) -> Images:
+            share = self._shares(x_t)
+            total = torch.zeros_like(x_t)
+            for tiles in self._batches:
+                c = None if self.condition is None else _cut(self.condition, tiles)
+                _, back = linearised(self._given(c), _cut(x_t, tiles), sigma)
+                each = torch.cat([share(t) * t.window.of(v) for t in tiles])
+                for t, pulled in zip(tiles, back(each), strict=True):
+                    t.window.of(total).add_(pulled)
+            return total
+
+        if len(self.plan.tiles) == 1:
+            self.counted(1)
+            return linearised(self._given(self.condition), x_t, sigma)
+        return Linearised(self(x_t, sigma), pull)
+
+    def _given(self, condition: Images | None) -> Denoiser:
+        return lambda x, sigma: denoise(self.denoiser, x, sigma, condition)
+
+    def _shares(self, like: Tensor) -> Callable[[Tile], Tensor]:
+        """Return how to find each tile's share in the estimate of its pixels:  w_k / Σ w."""
+        weights = torch.zeros_like(like[:1, :1])
+        for t in self.plan.tiles:
+            t.window.of(weights).add_(self._weight(t.window).to(like))
+        return lambda t: self._weight(t.window).to(like) / t.window.of(weights)
 
 
 def _cut(x: Tensor, tiles: Sequence[Tile]) -> Tensor:

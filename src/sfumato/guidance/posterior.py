@@ -1,0 +1,121 @@
+"""Methods that follow the gradient of  log p(y | x_t)  back through the network."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from sfumato._typing import Images
+from sfumato.diffusion.guidance import Correction, Guidance, Step
+from sfumato.guidance.measurement import Measurement
+from sfumato.guidance.proximal import posterior_variance
+from sfumato.guidance.tikhonov import Tikhonov
+
+#: Noise that a measurement without any is taken to have: half a step of 8 bits, on [-1, 1].
+LEAST_NOISE = 1 / 255
+
+
+@final
+class DPS(Guidance):
+    """``x_s ← x_s − ζ ∇_{x_t} ‖y − A x_0‖² / ‖y − A x_0‖``  (arXiv 2209.14687, algorithm 1).
+
+    ``x`` is the variance-preserving image ``x / √(1 + σ²)`` there, and so is ``ζ`` meant. It
+    assumes nothing of ``A`` and knows no noise level. ``ζ`` belongs to the number of steps: for
+    1000 the paper takes 0.3 to 1; fewer want more.
+    """
+
+    needs_gradient = True
+
+    def __init__(self, measurement: Measurement, *, zeta: float = 1.0) -> None:
+        self.m = measurement
+        self.zeta = zeta
+
+    @override
+    def correcting(self, x_0: Images, step: Step) -> Correction:
+        m = self.m
+        residual = m.y - m.A(x_0)
+        length = _inner(residual, residual).sqrt().clamp(min=1e-12)
+        pulled = yield -2 * m.AF.adjoint(residual) / length
+        # From x_VP = a x, a = 1/√(1 + σ²), on both sides of the step.
+        a_t, a_s = (1 / math.hypot(1, sigma) for sigma in (step.sigma, step.sigma_next))
+        move = self.zeta / (a_t * a_s * _share_of_estimate(step))
+        return x_0 - move * pulled
+
+
+def _share_of_estimate(step: Step) -> float:
+    """Return the coefficient of ``x̂_0`` in the mean of ``x_s``."""
+    if not step.posterior:
+        return 1.0
+    return 1 - step.sigma_next / step.sigma * math.sqrt(1 - step.eta**2)
+
+
+@final
+class PiGDM(Guidance):
+    """``x̂_0 = x_0 + σ_t² Jᵀ Aᵀ (r² A Aᵀ + σ_y² I)⁻¹ (y − A x_0)``  (ΠGDM, ICLR 2023).
+
+    ``p(x_0 | x_t)`` is taken to be ``N(x_0, r² I)``, with ``r²`` the variance that Gaussian data
+    of standard deviation 0.5 would have. Without noise it is ``σ_t²/r² Jᵀ A⁺ (y − A x_0)``.
+    """
+
+    needs_gradient = True
+    posterior = True
+
+    def __init__(self, measurement: Measurement) -> None:
+        self.m = measurement
+        self._K = Tikhonov(measurement.AF)
+
+    @override
+    def correcting(self, x_0: Images, step: Step) -> Correction:
+        m, r_squared = self.m, posterior_variance(step.sigma)
+        v = self._K(m.y - m.A(x_0), m.sigma_y**2 / r_squared)
+        pulled = yield step.sigma**2 / r_squared * v
+        return x_0 + pulled
+
+
+@final
+class MMPS(Guidance):
+    """``x̂_0 = x_0 + V Aᵀ (A V Aᵀ + σ_y² I)⁻¹ (y − A x_0)``,  ``V = σ_t² J``  (arXiv 2405.13712).
+
+    ``σ_t² J`` is the covariance of ``x_0`` given ``x_t`` (Tweedie's second formula), so that for
+    Gaussian data the posterior is exact. The system is solved by ``iterations`` of conjugate
+    gradients, each of which goes back through the network once; one more goes back at the end.
+    Without noise ``σ_y`` is taken to be 1/255.
+    """
+
+    needs_gradient = True
+    posterior = True
+
+    def __init__(self, measurement: Measurement, *, iterations: int = 2) -> None:
+        self.m = measurement
+        self.iterations = iterations
+        self._variance = max(measurement.sigma_y, LEAST_NOISE) ** 2
+
+    @override
+    def correcting(self, x_0: Images, step: Step) -> Correction:
+        A = self.m.AF
+        residual = self.m.y - self.m.A(x_0)
+        u = best = torch.zeros_like(residual)
+        r, p, rho = residual, residual, _inner(residual, residual)
+        least = rho
+        for _ in range(self.iterations):
+            pulled = yield step.sigma**2 * A.adjoint(p)
+            q = A.forward(pulled) + self._variance * p
+            curvature = _inner(p, q)
+            alpha = torch.where(curvature > 0, rho / curvature, 0.0)
+            u, r = u + alpha * p, r - alpha * q
+            rho, before = _inner(r, r), rho
+            p = r + torch.where(before > 0, rho / before, 0.0) * p
+            # A network's Jacobian need be no covariance: of all answers the best is taken.
+            best = torch.where(rho < least, u, best)
+            least = torch.minimum(rho, least)
+        pulled = yield step.sigma**2 * A.adjoint(best)
+        return x_0 + pulled
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of each item of a batch, (batch, 1, 1, 1)."""
+    return (a.double() * b.double()).sum((1, 2, 3), keepdim=True).to(a)

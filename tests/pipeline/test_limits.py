@@ -160,9 +160,9 @@ class TestSmallRange:
             restore(picture(8, 8), "noise:0.2", prior=p)
         with pytest.raises(SettingsError, match="an image from nothing"):
             restore(picture(8, 8), "nothing", prior=p)
-        settings = make_settings(schedule=(1, 0.1))
-        with pytest.raises(SettingsError, match="noise of 128/255"):
-            restore(picture(8, 8), "average_pool:2", prior=p, settings=settings)
+        for settings in (make_settings(schedule=(1, 0.1)), make_settings(start_noise=0.5)):
+            with pytest.raises(SettingsError, match="noise of 128/255"):
+                restore(picture(8, 8), "average_pool:2", prior=p, settings=settings)
 
     def test_others_begin_with_pure_noise_as_ever(self):
         p = prior(fixed_size=False)

@@ -31,7 +31,8 @@ def within_range(preset: Preset, source: Source, s: Settings, prior: Prior) -> P
             expected="a model that knows pure noise",
             do="use another model, for instance -n embedded",
         )
-    first = s.schedule[0] if s.schedule else preset.sigma_max if source.task == "denoise" else 0.0
+    asked = source.task == "denoise" or s.start_noise is not None
+    first = s.schedule[0] if s.schedule else preset.sigma_max if asked else 0.0
     if first > 1.001 * prior.sigma_max:
         raise SettingsError(
             f"noise of {127.5 * first:.3g}/255 with {knows}",

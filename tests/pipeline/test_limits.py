@@ -113,7 +113,7 @@ class TestFixedSize:
         p = prior()
         trial = Trial(p)
         assert trial.seconds(8, 8) > 0
-        assert trial.bytes_per_pixel > 0
+        assert trial.bytes_per_pixel() > 0
         assert set(p.denoiser.sizes) == {(TILE, TILE)}
 
     @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 7), st.integers(0, 2))

@@ -22,6 +22,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UNet2DConditionModel,
 )
+
 from tiny_folders import bare, change, dit, pipeline, unet
 
 T = 100
@@ -128,7 +129,9 @@ def test_a_bare_network_is_taken_for_one_of_ddpm(tmp_path):
 
 
 def test_old_folders_are_flat_and_name_attention_otherwise(tmp_path):
-    new = pipeline(tmp_path / "new", unet(), DDPMScheduler(), safe=False)
+    """As that of google/ddpm-celebahq-256, whose form has all that was another default once."""
+    net = unet(attention_head_dim=None, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1)
+    new = pipeline(tmp_path / "new", net, DDPMScheduler(), safe=False)
     old = tmp_path / "old"
     old.mkdir()
     for file in (new / "model_index.json", new / "scheduler/scheduler_config.json"):
@@ -144,8 +147,12 @@ def test_old_folders_are_flat_and_name_attention_otherwise(tmp_path):
         renamed[name] = tensor
     assert renamed.keys() != state.keys()
     torch.save(renamed, old / "diffusion_pytorch_model.bin")
-    x = numbers(1, 3, 16, 16)
-    assert torch.equal(load(old).denoiser(x, 0.7), load(new).denoiser(x, 0.7))
+    prior, x, t = load(old), numbers(1, 3, 16, 16), 50
+    assert torch.equal(prior.denoiser(x, 0.7), load(new).denoiser(x, 0.7))
+    sigma = float(prior.denoiser.form._log_sigma[t].exp())
+    with torch.no_grad():
+        eps = net(x / (1 + sigma**2) ** 0.5, t).sample
+    assert torch.allclose(prior.denoiser(x, sigma), (x - sigma * eps).clamp(-1, 1), atol=1e-5)
 
 
 def test_weights_in_shards(tmp_path):
@@ -171,6 +178,23 @@ def test_a_learned_variance_is_left_out(tmp_path):
     with torch.no_grad():
         eps = net(x / (1 + sigma**2) ** 0.5, t).sample[:, :3]
     assert torch.allclose(prior.denoiser(x, sigma), x - sigma * eps, atol=1e-5)
+
+
+@pytest.mark.parametrize("made", [unet, dit])
+def test_in_bfloat16_the_estimate_is_nearly_the_same(tmp_path, made):
+    path, x = bare(tmp_path, made(), {"clip": False}), numbers(1, 3, 16, 16)
+    whole, half = (load_prior(path, precision=p).denoiser(x, 0.7) for p in ("fp32", "bf16"))
+    assert 0 < (whole - half).abs().max() < 0.05 * (whole - x).abs().max()
+
+
+def test_gradients_flow_through_the_network_to_the_image(tmp_path):
+    prior = load(pipeline(tmp_path, scheduler=DDIMScheduler(clip_sample=False)))
+    x = numbers(1, 3, 10, 7).requires_grad_()
+    prior.denoiser(x, 0.7).square().sum().backward()
+    assert x.grad.isfinite().all()
+    # Beyond what passes the network by: x_0 = x_t − σ F.
+    assert not torch.allclose(x.grad, 2 * prior.denoiser(x, 0.7).detach())
+    assert all(p.grad is None for p in prior.denoiser.parameters())
 
 
 def test_what_the_folder_says_of_itself(tmp_path):

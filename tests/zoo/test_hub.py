@@ -1,6 +1,8 @@
 """Models of the hub by name, with a stand-in for it: what it is asked for, and what is said."""
 
 import shutil
+import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -16,6 +18,7 @@ pytest.importorskip("diffusers", reason="diffusers is not installed (sfumato[mod
 
 import huggingface_hub
 from huggingface_hub.errors import LocalEntryNotFoundError
+
 from tiny_folders import dit, pipeline, unet
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -213,3 +216,14 @@ def test_the_hubs_own_client_without_a_network_is_told_of_in_one_line(tmp_path, 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="hub cannot be reached"):
         fetch(HubName("some/cats"), tmp_path)
+
+
+def test_the_list_needs_neither_torch_nor_diffusers(hub):
+    repository(hub)
+    fetch(HubName("some/cats"), hub.cache)
+    script = (
+        "import sys; from pathlib import Path; from sfumato.zoo.listing import list_models; "
+        f"assert len(list_models(Path({str(hub.cache)!r}))) == 3; "
+        "assert not {'torch', 'diffusers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

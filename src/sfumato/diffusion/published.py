@@ -71,13 +71,14 @@ class PublishedDenoiser(nn.Module):
         check_images(x_t)
         self._check_size(x_t)
         x = x_t.float()
+        per_image(sigma, x_t)  # which refuses what does not fit
         # In float64: small σ and times between two whole ones have digits that float32 lacks.
-        levels = per_image(sigma, x_t).double().cpu()
+        levels = torch.as_tensor(sigma, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)
         c_skip, c_out, c_in, c_noise = (c.to(x.device, torch.float32) for c in self.form(levels))
         f = evaluate(
             self.net,
             c_in * x,
-            c_noise.flatten(),
+            c_noise.flatten().expand(len(x)),
             stride=self.stride,
             precision=self.precision,
             label=self._label(label, x),

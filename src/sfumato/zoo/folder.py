@@ -218,7 +218,9 @@ def licence_of(card: Path) -> str:
     """Return the licence in the head of a card of the hub, or nothing."""
     if not card.is_file():
         return ""
-    head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
+    head = re.match(
+        r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL
+    )
     said = re.search(r"^licen[sc]e:\s*(\S.*?)\s*$", head[1], re.MULTILINE) if head else None
     return said[1].strip("\"'") if said else ""
 

@@ -62,6 +62,15 @@ def test_logits_and_gradients_are_the_published_networks(tmp_path, scale_shift):
     torch.testing.assert_close(mine, gradient, atol=1e-4 * float(gradient.abs().max()), rtol=1e-4)
 
 
+def test_gradients_in_bf16_are_nearly_those_in_float32(tmp_path):
+    path = written(tmp_path)
+    x_t = draws(1, 3, SIDE, SIDE)
+    exact, rounded = (
+        load_classifier(path, precision=p).network.gradient(x_t, 1.0, 2) for p in ("fp32", "bf16")
+    )
+    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
+
+
 def test_no_gradient_reaches_weights(tmp_path):
     network = load_classifier(written(tmp_path)).network
     network.gradient(draws(1, 3, SIDE, SIDE), 1.0, 0)

@@ -43,7 +43,7 @@ class Elected:
     def of(
         self, path: Path, degradation: Degradation, *, limit_pixels: int | None = None
     ) -> Prior:
-        """Return the prior for a picture; each is looked at once.
+        """Return the prior for a picture; the one at hand is looked at once.
 
         Raises SettingsError where nothing was measured, and ImageError.
         """
@@ -56,6 +56,7 @@ class Elected:
                 y = read.y.to(self.device)
                 source = make_problem(y, degradation, bits=read.picture.bits)
             label = str(elect(source, self.classifier))
+            self._known.clear()  # of all but the picture at hand
             self._known[path] = self.prior.of_class(
                 label, self.guidance, classifier=self.classifier
             )

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sfumato.cli.commands import Input, NoiseOption, run_words, with_noise
 from sfumato.cli.options import Shared, with_shared
 from sfumato.cli.running import guarded, say, todo_of
-
-if TYPE_CHECKING:
-    from sfumato.zoo import Prior
 
 ThenOption = Annotated[
     list[str] | None,
@@ -72,12 +69,6 @@ def generate(
     ] = None,
     then: ThenOption = None,
     bits: Annotated[int, typer.Option(help="8 or 16 bits a value.")] = 8,
-    label: Annotated[
-        str | None, typer.Option(help="Class of the image, by name or index (models info).")
-    ] = None,
-    guidance: Annotated[
-        float, typer.Option(min=0, help="Above 1 a class is more typical, at twice the time.")
-    ] = 1.0,
     shared: Shared,
 ) -> None:
     """Make an image from nothing, of any size: by tiles, in levels, or through a cascade.
@@ -90,8 +81,8 @@ def generate(
 
     if bits not in (8, 16):
         raise SettingsError(f"--bits {bits}", expected="8 or 16")
-    if label is None and guidance != 1:
-        raise SettingsError(f"--guidance {guidance:g} without a class", do="give --label")
+    if shared.asked().votes:
+        raise SettingsError("a classifier for an image from nothing", do="give --class NAME")
     if shared.output.is_dir():
         raise SettingsError(f"the folder {shared.output}", expected="a file for --output")
     models = [shared.model, *(then or ())]
@@ -100,8 +91,7 @@ def generate(
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         blank = Path(folder) / "nothing.tif"
         write_blank(blank, (height, width), bits)
-        prior = shared.prior().of_class(label, guidance) if label is not None else None
-        cascade(blank, shared, words, models, prior)
+        cascade(blank, shared, words, models)
 
 
 def cascade(
@@ -109,16 +99,14 @@ def cascade(
     shared: Shared,
     words: Sequence[str],
     models: Sequence[str],
-    first: Prior | None = None,
 ) -> None:
     """Restore by one model after the other; what lies in between is in ``OUTPUT.stages``.
 
-    ``first`` stands for the first model. Where the models differ, later ones go by their own
-    settings. A cascade that was interrupted goes on: stages whose report tells of the same are
-    left.
+    Where the models differ, later ones go by their own settings. A cascade that was interrupted
+    goes on: stages whose report tells of the same are left.
     """
     if len(words) == 1:
-        run_words(source, shared, words[0], first)
+        run_words(source, shared, words[0])
         return
     _check_cascade(source, shared)
     target = todo_of(source, shared.output).target(source)
@@ -133,7 +121,7 @@ def cascade(
         output = target if last else between / f"{k}.tif"
         one = replace(own, model=model, output=output, resume=not last or shared.resume)
         one = one if last else replace(one, report=None, failed=None)
-        run_words(source, one, word, first if k == 1 else None)
+        run_words(source, one, word)
         source = output
     if not shared.keep_job:
         shutil.rmtree(between)

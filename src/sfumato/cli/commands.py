@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sfumato.pipeline import Event, Report, Settings
     from sfumato.pipeline.estimate import Estimate, Outlook
     from sfumato.pipeline.region import Region
+    from sfumato.pipeline.vote import Elected
     from sfumato.tiling import Executor
     from sfumato.zoo import Prior
 
@@ -63,23 +64,22 @@ def with_noise(words: str, noise: float) -> str:
     return f"{words} | noise:{noise:g}" if noise else words
 
 
-def run_words(source: Path, shared: Shared, text: str, prior: Prior | None = None) -> None:
-    """Run one degradation over a file or a folder; ``prior`` in place of the one named."""
+def run_words(source: Path, shared: Shared, text: str) -> None:
+    """Run one degradation over a file or a folder."""
     from sfumato.operators import parse
 
     degradation = parse(text)
-    _run(source, shared, lambda _: degradation, prior)
+    _run(source, shared, lambda _: degradation)
 
 
-def _run(
-    source: Path, shared: Shared, degradation_of: Degradations, prior: Prior | None = None
-) -> None:
+def _run(source: Path, shared: Shared, degradation_of: Degradations) -> None:
     """Restore a file or a folder, or with ``--dry-run`` say what that would take."""
     from sfumato.pipeline.region import Region
 
     settings, share = shared.settings(), shared.share()
     region = Region.parse(shared.region) if shared.region else None
-    prior = prior or shared.prior()
+    elected = shared.asked().elected()
+    prior = elected.stand_in() if elected else shared.asked().prior()
     todo = todo_of(source, shared.output, recursive=shared.recursive, warned=shared.warned)
     if shared.report and len(todo.files) > 1:
         raise SettingsError("--report with a folder", do="each result has OUTPUT.json beside it")
@@ -91,7 +91,7 @@ def _run(
         shared.executor() as executor,
         Screen(shared.progress.value, todo, failed=shared.failed) as screen,
     ):
-        job = _Job(shared, degradation_of, settings, prior, region, executor)
+        job = _Job(shared, degradation_of, settings, prior, region, executor, elected)
         rehearsal = _Rehearsal(job, screen, len(todo.files)) if shared.dry_run else None
 
         def restore(file: Path, target: Path) -> None:
@@ -148,6 +148,14 @@ class _Job:
     prior: Prior
     region: Region | None
     executor: Executor | None
+    elected: Elected | None = None
+
+    def prior_of(self, source: Path) -> Prior:
+        """Return the prior for a picture, of the class that is seen in it if it is voted on."""
+        if self.elected is None:
+            return self.prior
+        limit_pixels = self.shared.limit_pixels
+        return self.elected.of(source, self.degradation_of(source), limit_pixels=limit_pixels)
 
     def restore(self, source: Path, target: Path) -> Generator[Event, None, Report]:
         """Restore it; what lies at an address is fetched first, and put at the end."""
@@ -176,7 +184,7 @@ class _Job:
             staged.source,
             staged.target,
             self.degradation_of(staged.source),
-            prior=self.prior,
+            prior=self.prior_of(staged.source),
             settings=self.settings,
             report=staged.report,
             limit_pixels=shared.limit_pixels,
@@ -187,14 +195,14 @@ class _Job:
             executor=self.executor,
         )
 
-    def look(self, source: Path) -> Outlook:
+    def look(self, source: Path, prior: Prior | None = None) -> Outlook:
         """Read the header, and make all choices."""
         from sfumato.pipeline.estimate import Outlook
 
         return Outlook.of(
             source,
             self.degradation_of(source),
-            prior=self.prior,
+            prior=prior or self.prior,
             settings=self.settings,
             device=self.shared.device,
         )
@@ -210,7 +218,7 @@ class _Job:
             return "there is no report"
         if not isinstance(report, dict) or self.region:
             return "its report tells of something else"
-        outlook = self.look(source)
+        outlook = self.look(source, self.prior_of(source))
         if why := outlook.unlike(report):
             return why
         for file in (link.file for link in outlook.degradation.links):

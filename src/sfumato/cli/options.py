@@ -17,9 +17,9 @@ import typer
 from sfumato.cli.running import emit, fail
 
 if TYPE_CHECKING:
+    from sfumato.cli.classes import Asked
     from sfumato.pipeline import Settings
     from sfumato.tiling import Executor
-    from sfumato.zoo import Prior
 
 T = TypeVar("T")
 
@@ -145,8 +145,42 @@ class Shared:
 
     output: Annotated[Path, typer.Option("-o", "--output", help="File, or folder for a folder.")]
     model: Annotated[
-        str, typer.Option("-n", "--model", help="Name or path of a prior.", rich_help_panel=_HOW)
+        str,
+        typer.Option(
+            "-n",
+            "--model",
+            help="Name, file or folder of a model, or hf:OWNER/REPO.",
+            rich_help_panel=_HOW,
+        ),
     ] = "embedded"
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            "--label",
+            metavar="NAME|INDEX|auto",
+            help="What the image shows, of the model's or the classifier's classes; auto: what "
+            "the classifier sees in the input.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            help="A classifier of noisy images that leads any prior to the class: "
+            "256x256_classifier.pt.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How strongly to the class: the scale of the classifier's gradient; without a "
+            "classifier above 1 takes twice the time. Default: 1.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     objective: Annotated[
         Objective | None,
         typer.Option(help="Least error, or one natural sample.", rich_help_panel=_HOW),
@@ -363,11 +397,18 @@ class Shared:
             samples=self.samples,
         )
 
-    def prior(self) -> Prior:
-        """Load the model; raises ModelError."""
-        from sfumato.zoo import load_prior
+    def asked(self) -> Asked:
+        """Return which model is asked for, and which class of it."""
+        from sfumato.cli.classes import Asked
 
-        return load_prior(self.model, device=self.device, precision=self.precision.value)
+        return Asked(
+            self.model,
+            self.device,
+            self.precision.value,
+            self.label,
+            self.classifier,
+            self.guidance,
+        )
 
     def share(self) -> Share:
         """Return which files are this job's; raises SettingsError."""

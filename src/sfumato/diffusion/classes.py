@@ -7,7 +7,9 @@ from typing import final
 import torch
 
 from sfumato._typing import Images
+from sfumato.diffusion.discrete import VPDenoiser
 from sfumato.diffusion.precondition import EDMDenoiser
+from sfumato.diffusion.published import PublishedDenoiser
 
 
 @final
@@ -18,7 +20,12 @@ class ClassGuided:
     enough, else there are two. Reference: classifier-free guidance, arXiv 2207.12598.
     """
 
-    def __init__(self, denoiser: EDMDenoiser, label: int, guidance: float = 1.0) -> None:
+    def __init__(
+        self,
+        denoiser: EDMDenoiser | VPDenoiser | PublishedDenoiser,
+        label: int,
+        guidance: float = 1.0,
+    ) -> None:
         self.denoiser = denoiser
         self.label = label
         self.guidance = guidance

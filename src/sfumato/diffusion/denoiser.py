@@ -49,6 +49,20 @@ def x_0_from(prediction: Prediction, output: Tensor, x_t: Tensor, sigma: float) 
     return output
 
 
+def time_of(log_sigma: Tensor, sigma: Tensor) -> Tensor:
+    """Return the real-valued index at which ``log_sigma``, rising, has ``log σ``; in float64.
+
+    Beyond its ends it is the first or the last index.
+
+    >>> time_of(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([1.0, 9e9])).tolist()
+    [0.0, 2.0]
+    """
+    grid = log_sigma.double()
+    value = sigma.double().log().clamp(grid[0], grid[-1])
+    i = torch.searchsorted(grid, value).clamp(1, len(grid) - 1)
+    return i - 1 + (value - grid[i - 1]) / (grid[i] - grid[i - 1])
+
+
 class DiscreteDenoiser:
     """A network trained on discrete times of a variance-preserving schedule, as a denoiser.
 
@@ -75,10 +89,7 @@ class DiscreteDenoiser:
 
     def time(self, sigma: float) -> float:
         """Return the (real-valued) time index at which the schedule has this σ."""
-        grid = self._log_sigma
-        value = torch.tensor(sigma, dtype=torch.float64).log().clamp(grid[0], grid[-1])
-        i = int(torch.searchsorted(grid, value).clamp(1, len(grid) - 1))
-        return i - 1 + float((value - grid[i - 1]) / (grid[i] - grid[i - 1]))
+        return float(time_of(self._log_sigma, torch.tensor(sigma, dtype=torch.float64)))
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""

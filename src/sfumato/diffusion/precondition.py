@@ -59,7 +59,7 @@ class EDMDenoiser(nn.Module):
         ``x_t`` is (batch, 3, height, width); ``sigma`` is one number or (batch,), at least 0
         (where it is 0 the answer is ``x_t``). Raises ShapeError where they do not fit.
         """
-        _check_images(x_t)
+        check_images(x_t)
         x, s, sigma = x_t.float(), self.sigma_data, per_image(sigma, x_t)
         variance = sigma**2 + s**2
         c_skip, c_out, c_in = s**2 / variance, sigma * s / variance.sqrt(), variance.rsqrt()
@@ -145,7 +145,8 @@ def mirror_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return x
 
 
-def _check_images(x: Tensor) -> None:
+def check_images(x: Tensor) -> None:
+    """Refuse what are no images that a denoiser takes; raises ShapeError."""
     if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or not x.is_floating_point():
         raise ShapeError(
             f"x_t of shape {tuple(x.shape)} and type {x.dtype}",

@@ -82,22 +82,47 @@ def load_header(path: str | Path) -> dict[str, object]:
         return config
 
 
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts in the header of any program's safetensors file; ModelError as above."""
+    with _any(path) as file:
+        return dict(file.metadata() or {})
+
+
+def load_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the tensors in any safetensors file; ModelError as above."""
+    with _any(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of any safetensors file; ModelError as above."""
+    with _any(path) as file:
+        return {name: file.get_tensor(name) for name in list(file.keys())}
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, object]]]:
+    path = Path(path)
+    with _any(path) as file:
+        header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise ModelError(
+                f"{path} holds tensors of another program: {_some(list(file.keys()))}",
+                expected=f"a checkpoint of the format {FORMAT}",
+                do="convert it first",
+            )
+        yield file, _parse_config(path, header.get("config", ""))
+
+
+@contextmanager
+def _any(path: str | Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     _check_magic(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ModelError(
-                    f"{path} holds tensors of another program: {_some(list(file.keys()))}",
-                    expected=f"a checkpoint of the format {FORMAT}",
-                    do="convert it first",
-                )
-            yield file, _parse_config(path, header.get("config", ""))
+            yield file
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is damaged, cut short or no safetensors file: {error}", do="fetch it again"

@@ -282,6 +282,8 @@ class Trial:
 
     def __init__(self, prior: Prior, device: str = "cpu", *, once: bool = False) -> None:
         self._denoiser, self._device, self._once = prior.denoiser, torch.device(device), once
+        #: The one size that the network sees, if there is but one.
+        self._side = prior.tile if prior.fixed_size else None
         self._seconds: dict[tuple[int, int, int, int], float] = {}
         self._bytes: dict[int, float] = {}
         #: What the program itself takes, with the prior.
@@ -290,19 +292,16 @@ class Trial:
     def bytes_per_pixel(self, passes: int = 0) -> float:
         """Return what the network takes for each pixel of a tile, counted on a small one."""
         if passes not in self._bytes:
-            live = LiveTensors()
+            live, side = LiveTensors(), self._side or _COUNTED
             with live:
-                self._evaluate(_COUNTED, _COUNTED, 1, passes)
-            self._bytes[passes] = _WORKSPACE * live.peak_bytes / _COUNTED**2
+                self._evaluate(side, side, 1, passes)
+            self._bytes[passes] = _WORKSPACE * live.peak_bytes / side**2
         return self._bytes[passes]
 
     @property
     def weights_bytes(self) -> int:
         """What the network itself takes."""
-        denoiser = self._denoiser
-        if not isinstance(denoiser, torch.nn.Module):
-            return 0
-        return sum(w.nbytes for w in denoiser.parameters())
+        return sum(w.nbytes for net in networks_of(self._denoiser) for w in net.parameters())
 
     def seconds(self, height: int, width: int, batch: int = 1, passes: int = 0) -> float:
         """Return the seconds of one evaluation of a tile, of ``batch`` that are done together.
@@ -311,6 +310,8 @@ class Trial:
         """
         # One small tile does not keep a GPU busy; a CPU it does.
         batch = 1 if self._device.type == "cpu" else batch
+        if self._side:
+            height = width = self._side
         size = min(height, _TIMED), min(width, _TIMED), batch, passes
         if self._once and self._seconds:
             size = next(iter(self._seconds))
@@ -341,6 +342,14 @@ class Trial:
             denoise(D, x, 1.0, c)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def networks_of(denoiser: object) -> list[torch.nn.Module]:
+    """Return the networks in a denoiser, also where guidance is wrapped around it."""
+    if isinstance(denoiser, torch.nn.Module):
+        return [denoiser]
+    inner = [getattr(denoiser, name, None) for name in ("denoiser", "classifier")]
+    return [net for part in inner if part is not None for net in networks_of(part)]
 
 
 def resident_bytes() -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, NoiseField
+from sfumato.diffusion.classifier import ClassifierGuided
 from sfumato.errors import ShapeError
 from sfumato.metrics import SeamReport, seam_report
 from sfumato.operators import Degradation, Window, as_degradation
@@ -220,8 +221,15 @@ class Run:
     def _denoiser(self) -> Denoiser:
         """Turn the image from step to step, or, where there is but one step, in it."""
         denoiser, r = self.prior.denoiser, self.r
+        if isinstance(denoiser, ClassifierGuided):
+            # The classifier knows images upright.
+            return denoiser.around(self._turned(denoiser.denoiser))
         if (model := self.prior.super_resolution) is not None:
             return Regression(model) if r.objective == "distortion" else denoiser
+        return self._turned(denoiser)
+
+    def _turned(self, denoiser: Denoiser) -> Denoiser:
+        r = self.r
         if r.objective != "distortion":
             return denoiser
         if r.steps > 1:
@@ -257,7 +265,8 @@ class Run:
         if i > 0:
             stride = stride * 2 if stride % 2 else stride
         last = i == len(self.ratios) - 1
-        return self.r.plan(A, level.shape, stride, self.source if last else None)
+        source = self.source if last else None
+        return self.r.plan(A, level.shape, stride, source, fixed_size=self.prior.fixed_size)
 
     def canvas(self, i: int) -> GridCanvas:
         """Return an empty canvas in memory for level ``i``."""

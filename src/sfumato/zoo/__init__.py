@@ -1,6 +1,7 @@
 """Published and embedded models as denoisers. Importing this loads no torch."""
 
-from sfumato.zoo.model import Prior, SuperResolution
+from sfumato.zoo.classifier import load_classifier
+from sfumato.zoo.model import Classifier, Prior, SuperResolution
 from sfumato.zoo.prior import (
     EMBEDDED,
     SR3,
@@ -16,12 +17,14 @@ from sfumato.zoo.prior import (
 __all__ = [
     "EMBEDDED",
     "SR3",
+    "Classifier",
     "Prior",
     "PriorSummary",
     "SuperResolution",
     "card",
     "is_embedded",
     "list_priors",
+    "load_classifier",
     "load_prior",
     "native_side",
     "task_of_model",

@@ -1,31 +1,26 @@
 """Models: denoisers of photographs, each in one checkpoint with a card beside it.
 
-A model is a safetensors file with the network's form in its header, and a card of the same name
-that says what it was trained on, how well it does, and where it fails. Unconditional priors serve
-every task; SR3 models make pictures larger by one factor. Some come with the package.
+A model is a file or a folder, in one of the forms of ``sfumato.zoo.formats``, and a card of the
+same name that says what it was trained on, how well it does, and where it fails. Unconditional
+priors serve every task; SR3 models make pictures larger by one factor. Some come with the package.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sfumato.errors import ModelError, SettingsError
-from sfumato.zoo.model import Prior, SuperResolution
+from sfumato.zoo.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
-    from torch import Tensor
 
     from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.config import PriorConfig
-    from sfumato.zoo.generator import GeneratorConfig
+    from sfumato.zoo.model import Prior
     from sfumato.zoo.sr3 import SR3Config
 
 #: The name of the prior that comes with the package.
@@ -56,7 +51,7 @@ def list_priors() -> tuple[PriorSummary, ...]:
     ['embedded', 'sr3']
     """
     return tuple(
-        PriorSummary(name, path, path.stat().st_size, _first_sentence(_card_of(path)))
+        PriorSummary(name, path, path.stat().st_size, _first_sentence(Source(path, name).card))
         for name, path in _NAMES.items()
         if path.is_file()
     )
@@ -70,7 +65,7 @@ def card(name_or_path: str | Path = EMBEDDED) -> str:
     >>> card("embedded").splitlines()[0]
     '# The embedded prior'
     """
-    return _card_of(_find(name_or_path))
+    return _source(name_or_path).card
 
 
 def task_of_model(name_or_path: str | Path) -> tuple[int, str] | None:
@@ -78,27 +73,25 @@ def task_of_model(name_or_path: str | Path) -> tuple[int, str] | None:
 
     None for an unconditional prior. Only the header is read. Raises ModelError.
     """
-    header = _header(name_or_path)
+    header = _source(name_or_path).header or {}
     scale = header.get("scale")
     return (scale, str(header.get("kernel", "bicubic"))) if isinstance(scale, int) else None
 
 
 def native_side(name_or_path: str | Path) -> int:
-    """Return the side of the images that a model was made for, in pixels, from its header."""
-    header = _header(name_or_path)
-    side = header.get("size") or header.get("tile")
-    return side if isinstance(side, int) else 512
+    """Return the side of the images that a model was made for, in pixels.
+
+    No weights are read. Raises ModelError.
+    """
+    from sfumato.zoo.formats import format_of
+
+    source = _source(name_or_path)
+    return format_of(source).side(source)
 
 
 def is_embedded(path: Path) -> bool:
     """Say whether a file is one of those that come with the package."""
     return path.resolve() in {known.resolve() for known in _NAMES.values()}
-
-
-def _header(name_or_path: str | Path) -> dict[str, object]:
-    from sfumato.io.checkpoints import load_header
-
-    return load_header(_find(name_or_path))
 
 
 def load_prior(
@@ -120,86 +113,12 @@ def load_prior(
     ('embedded', 16)
     """
     from sfumato.diffusion.precondition import best_precision
-    from sfumato.io.checkpoints import load_checkpoint
+    from sfumato.zoo.formats import format_of
 
-    path = _find(name_or_path)
+    source = _source(name_or_path)
     where = as_device(device)
     resolved = best_precision(where) if precision == "auto" else precision
-    tensors, header = load_checkpoint(path)
-    name = path.stem if isinstance(name_or_path, Path) else str(name_or_path)
-    if header.get("kind") == "refinement":
-        from sfumato.zoo.refinement import load_refinement
-
-        return load_refinement(
-            tensors,
-            header,
-            path,
-            name=name,
-            device=where,
-            digest=_sha256(path),
-            card=_card_of(path),
-            precision=resolved,
-        )
-    denoiser: EDMDenoiser | SR3Denoiser
-    config: PriorConfig | SR3Config | GeneratorConfig
-    classes: tuple[str, ...] = ()
-    if header.get("kind") == "sr3":
-        denoiser, config = _sr3_of(tensors, header, path, resolved)
-        stride = denoiser.stride
-    elif header.get("kind") == "generator":
-        denoiser, config = _generator_of(tensors, header, path, resolved)
-        stride, classes = config.network.stride, config.classes
-    else:
-        denoiser, config = _denoiser_of(tensors, header, path, resolved)
-        stride = config.network.stride
-    denoiser = denoiser.to(where).eval().requires_grad_(False)
-    return Prior(
-        name=name,
-        denoiser=denoiser,
-        digest=_sha256(path),
-        tile=config.tile,
-        stride=stride,
-        sigma_max=config.sigma_max,
-        precision=denoiser.precision,
-        n_parameters=sum(p.numel() for p in denoiser.parameters()),
-        card=_card_of(path) or _card_from(config.training, path),
-        source=path,
-        super_resolution=_super_resolution(denoiser, config),
-        classes=classes,
-    )
-
-
-def _generator_of(
-    tensors: dict[str, Tensor],
-    header: Mapping[str, object],
-    path: Path,
-    precision: Literal["fp32", "bf16"],
-) -> tuple[EDMDenoiser, GeneratorConfig]:
-    from sfumato.zoo.config import parse_config
-    from sfumato.zoo.generator import GeneratorConfig, build_generator
-
-    config = parse_config(header, path, GeneratorConfig)
-    return build_generator(config, tensors, path, precision), config
-
-
-def _super_resolution(
-    denoiser: EDMDenoiser | SR3Denoiser, config: PriorConfig | SR3Config | GeneratorConfig
-) -> SuperResolution | None:
-    from sfumato.diffusion.sr3 import SR3Denoiser
-    from sfumato.zoo.sr3 import SR3Config, default_sigmas
-
-    if not isinstance(config, SR3Config) or not isinstance(denoiser, SR3Denoiser):
-        return None
-    return SuperResolution(
-        scale=config.scale,
-        kernel=config.kernel,
-        regression=denoiser.regression if config.regression else None,
-        sigmas=config.sigmas or default_sigmas(config.prediction),
-        sampler="sr3" if config.eta is None else "ddim",
-        eta=config.eta,
-        relative=config.prediction == "edm",
-        samples=config.samples,
-    )
+    return format_of(source).load(source, where, resolved)
 
 
 def load_denoiser(
@@ -210,9 +129,10 @@ def load_denoiser(
     Raises ModelError as ``load_prior`` does.
     """
     from sfumato.io.checkpoints import load_checkpoint
+    from sfumato.zoo.native import denoiser_of
 
     path = _find(name_or_path)
-    return _denoiser_of(*load_checkpoint(path), path, precision)
+    return denoiser_of(*load_checkpoint(path), path, precision)
 
 
 def load_sr3(
@@ -223,53 +143,29 @@ def load_sr3(
     Raises ModelError as ``load_prior`` does.
     """
     from sfumato.io.checkpoints import load_checkpoint
+    from sfumato.zoo.native import sr3_of
 
     path = _find(name_or_path)
-    return _sr3_of(*load_checkpoint(path), path, precision)
+    return sr3_of(*load_checkpoint(path), path, precision)
 
 
-def _sr3_of(
-    tensors: dict[str, Tensor],
-    header: Mapping[str, object],
-    path: Path,
-    precision: Literal["fp32", "bf16"],
-) -> tuple[SR3Denoiser, SR3Config]:
-    from sfumato.zoo.config import parse_config
-    from sfumato.zoo.sr3 import SR3Config, build_sr3
-
-    config = parse_config(header, path, SR3Config)
-    return build_sr3(config, tensors, path, precision), config
-
-
-def _denoiser_of(
-    tensors: dict[str, Tensor],
-    header: Mapping[str, object],
-    path: Path,
-    precision: Literal["fp32", "bf16"],
-) -> tuple[EDMDenoiser, PriorConfig]:
-    import torch
-
-    from sfumato.diffusion.precondition import EDMDenoiser
-    from sfumato.io.checkpoints import check_size, load_state
-    from sfumato.nn import UNet
-    from sfumato.zoo.config import PriorConfig, parse_config
-
-    config = parse_config(header, path, PriorConfig)
-    with torch.device("meta"):
-        denoiser = EDMDenoiser(UNet(config.network), config.sigma_data, precision)
-    check_size(denoiser, tensors, path)
-    denoiser = denoiser.to_empty(device="cpu")
-    load_state(denoiser, tensors)
-    return denoiser, config
+def _source(name_or_path: str | Path) -> Source:
+    path = _find(name_or_path)
+    return Source(path, path.stem if isinstance(name_or_path, Path) else str(name_or_path))
 
 
 def _find(name_or_path: str | Path) -> Path:
+    if str(name_or_path).startswith("hf:"):
+        from sfumato.zoo.hub import at_hand
+
+        return at_hand(str(name_or_path))
     path = _NAMES.get(str(name_or_path), Path(name_or_path))
-    if not path.is_file():
+    if not path.exists():
         there = ", ".join(name for name, known in _NAMES.items() if known.is_file())
         raise ModelError(
             f"there is no prior {str(name_or_path)!r}",
-            expected=f"{there} or the path of a checkpoint (.safetensors)",
+            expected=f"{there} or the path of a checkpoint (.safetensors, .pt), a folder, or "
+            "hf:OWNER/REPO on the hub",
         )
     return path
 
@@ -290,22 +186,6 @@ def as_device(device: str | torch.device) -> torch.device:
             do="use --device cpu, or install a torch built for this machine",
         )
     return where
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _card_of(path: Path) -> str:
-    beside = path.with_suffix(".md")
-    return beside.read_text(encoding="utf-8") if beside.is_file() else ""
-
-
-def _card_from(training: Mapping[str, object], path: Path) -> str:
-    """Make a card for a checkpoint without one, from its record of training."""
-    record = json.dumps(training, indent=2) if training else "no record of training"
-    return f"# {path.stem}\n\nA checkpoint without a card. From its header:\n\n    {record}\n"
 
 
 def _first_sentence(text: str) -> str:

@@ -9,10 +9,7 @@ Reference: github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement (
 
 from __future__ import annotations
 
-import pickle
-import struct
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
@@ -25,6 +22,7 @@ from sfumato.diffusion.denoiser import Denoiser
 from sfumato.diffusion.precondition import Precision, evaluate
 from sfumato.errors import ModelError, SettingsError, ShapeError
 from sfumato.io.checkpoints import load_state
+from sfumato.io.pickles import load_pickle, some
 from sfumato.nn.refinement import RefinementConfig, RefinementUNet
 from sfumato.zoo.model import Prior, SuperResolution
 from sfumato.zoo.refinement_options import (
@@ -64,21 +62,6 @@ _BUFFERS = (
     "posterior_mean_coef1",
     "posterior_mean_coef2",
 )
-_SHOWN = 5
-#: What torch.load raises for files that are none of its own, besides UnpicklingError.
-_DAMAGES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 def convert(pth: str | Path, json: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -98,7 +81,7 @@ def convert(pth: str | Path, json: str | Path) -> tuple[dict[str, Tensor], dict[
             another one; weights are infinite or no numbers.
     """
     options = read_options(_text(Path(json)))
-    state = _unpickle(Path(pth))
+    state = load_pickle(pth, expected="the ..._gen.pth as their training writes it")
     _check_names(state, options, Path(pth))
     _check_schedule(state[_GAMMAS], options, Path(pth))
     tensors = {
@@ -109,10 +92,15 @@ def convert(pth: str | Path, json: str | Path) -> tuple[dict[str, Tensor], dict[
     broken = [_PREFIX + name for name, t in tensors.items() if not t.isfinite().all()]
     if broken:
         raise ModelError(
-            f"{pth} holds weights that are no numbers: {_some(broken)}",
+            f"{pth} holds weights that are no numbers: {some(broken)}",
             do="take an earlier checkpoint of the training, or fetch it again",
         )
     return tensors, options.model_dump(mode="json")
+
+
+def looks_like_sr3(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether these are names of their tensors, some perhaps missing."""
+    return any(name.startswith(_PREFIX) for name in shapes)
 
 
 def build_network(options: RefinementOptions, tensors: Mapping[str, Tensor]) -> RefinementUNet:
@@ -288,52 +276,6 @@ def _text(path: Path) -> str:
         raise ModelError(f"{path} cannot be read as text: {error}") from error
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of ``torch.save``; of pickles only what tensors are made of."""
-    try:
-        with warnings.catch_warnings():
-            # Of unusual pickles, of which what can be read is checked below.
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"there is no checkpoint {path}", do="check the name") from error
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):
-            raise ModelError(
-                f"{path} holds more than tensors, which could run any code: it was not read",
-                expected="the ..._gen.pth as their training writes it",
-                do="do not trust its source",
-            ) from error
-        # torch's own message recommends to let the file run its code.
-        raise _damaged(path, "what it holds makes no sense") from error
-    except _DAMAGES as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise _damaged(path, first) from error
-    if not isinstance(state, dict) or not state:
-        raise ModelError(f"{path} holds a {type(state).__name__}", expected="a dictionary")
-    if "optimizer" in state:
-        raise ModelError(f"{path} is the state of an optimiser", expected="the ..._gen.pth by it")
-    odd = [str(n) for n, t in state.items() if not isinstance(n, str) or not _is_plain(t)]
-    if odd:
-        raise ModelError(f"{path} holds things that are no weights: {_some(odd)}")
-    return dict(state)
-
-
-def _is_plain(value: object) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.is_floating_point()
-        and value.device.type == "cpu"
-    )
-
-
-def _damaged(path: Path, reason: str) -> ModelError:
-    return ModelError(
-        f"{path} is damaged, cut short or no checkpoint: {reason}", do="fetch it again"
-    )
-
-
 def _check_names(state: Mapping[str, Tensor], options: RefinementOptions, path: Path) -> None:
     """Refuse tensors that are missing, left over or of other shapes, by name."""
     network = {_PREFIX + n: shape for n, shape in _shapes(options.network).items()}
@@ -383,11 +325,4 @@ def _difference(
         "unexpected": [n for n in found if n not in expected],
         "of another shape": reshaped,
     }
-    return "; ".join(f"{len(ns)} {what}: {_some(ns)}" for what, ns in faults.items() if ns)
-
-
-def _some(names: Iterable[str]) -> str:
-    """Name a few, and how many there are besides."""
-    listed = list(names)
-    more = len(listed) - _SHOWN
-    return ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return "; ".join(f"{len(ns)} {what}: {some(ns)}" for what, ns in faults.items() if ns)

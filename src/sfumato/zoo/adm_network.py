@@ -72,9 +72,11 @@ def build_adm(
     """
     with torch.device("meta"):
         unet = _empty(form, options)
-    converted = dict(_converted(form, options, tensors))
-    if precision == "bf16":
-        converted = {n: _rounded(n, t) for n, t in converted.items()}
+    half = precision == "bf16"
+    # One after the other, so that no more than one is there twice.
+    converted = {
+        name: _rounded(name, t) if half else t for name, t in _converted(form, options, tensors)
+    }
     unet.load_state_dict(converted, strict=True, assign=True)
     return ADMNet(unet)
 

@@ -185,8 +185,8 @@ def test_a_measurement_of_numbers_is_restored_from_them(tmp_path, prior):
     assert rmse(pool(unit(read(out)), 2), np.load(y).transpose(1, 2, 0)) < 0.3
 
 
-def test_models(prior):
-    listed = sfumato("models", "list")
+def test_models(prior, tmp_path):
+    listed = sfumato("models", "list", "--cache", tmp_path)
     assert listed.code == 0
     assert [line.split()[0] for line in listed.out.splitlines()] == ["embedded", "sr3"]
     known = sfumato("models", "info", prior)
@@ -199,8 +199,8 @@ def test_models(prior):
 @pytest.mark.parametrize(
     "command",
     ["", "upscale", "inpaint", "colorize", "denoise", "deblur", "restore", "degrade", "project",
-     "models", "models list", "models info", "models convert", "generate", "train", "train sr3",
-     "train generator", "sr3", "sr3 search-schedule", "bench", "bench sr3"],
+     "models", "models list", "models info", "models download", "models convert", "generate",
+     "train", "train sr3", "train generator", "sr3", "sr3 search-schedule", "bench", "bench sr3"],
 )  # fmt: skip
 def test_help(command):
     done = sfumato(*command.split(), "--help")

@@ -27,8 +27,8 @@ def test_options_are_read():
     ("text", "said"),
     [
         ("dsp", r"method dsp; expected one of ddnm, .*; did you mean dps\?"),
-        ("dps:zeto=1", "option zeto of method dps; expected zeta"),
-        ("pigdm:zeta=1", "option zeta of method pigdm; expected no option"),
+        ("dps:zeto=1", "option zeto of method dps; expected zeta, context"),
+        ("ddnm:zeta=1", "option zeta of method ddnm; expected no option"),
         ("dps:zeta=x", "dps:zeta=x; expected a number from 0 to"),
         ("ddrm:eta_b=nan", "ddrm:eta_b=nan; expected a number from 0 to 1"),
         ("mmps:iterations=1.5", "mmps:iterations=1.5; expected a whole number from 1 to 100"),

@@ -3,8 +3,18 @@
 import pytest
 import torch
 
-from sfumato.diffusion import NoiseField, Step, karras, linearised
-from sfumato.guidance import DDNM, DPS, MMPS, DiffPIR, Measurement, PiGDM, parse_method
+from sfumato.diffusion import Chain, NoiseField, Step, karras, linearised
+from sfumato.guidance import (
+    DDNM,
+    DPS,
+    MMPS,
+    DiffPIR,
+    Guide,
+    Measurement,
+    Paste,
+    PiGDM,
+    parse_method,
+)
 from sfumato.operators import AveragePool, Identity, random_mask
 from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M, Rounds, sample, walk
 from sfumato.testing import GaussianImages, matrix, restorations
@@ -141,3 +151,32 @@ def test_images_of_a_batch_do_not_know_of_each_other(method, sampler):
     together = end([0, 1, 2])
     for i in range(3):
         torch.testing.assert_close(together[i : i + 1], end([i]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["pigdm", "dps"])
+def test_overlap_and_guide_are_pulled_back_with_the_measurement(method):
+    """The overlap as a loss: its difference in the estimate goes through ``Jᵀ`` too."""
+    m = measured(AveragePool(SHAPE, 2), 0.0)
+    restored = IMAGES.draw(1, torch.Generator().manual_seed(3))
+    frozen = torch.zeros((1, 4, 4), dtype=torch.bool)
+    frozen[:, :, :2] = True
+    x_t = IMAGES.draw(1, torch.Generator().manual_seed(4)) + STEP.sigma
+    raw, pull = linearised(IMAGES, x_t, STEP.sigma)
+
+    def end(context):
+        inner = parse_method(f"{method}:context={context}").guidance(m, NoiseField(0))
+        guide = Guide(torch.zeros((1, 1, 2, 2), dtype=torch.float64), 2, until=0.0)
+        pasted = Paste(Chain([guide, inner]), restored, frozen)
+        return inner, corrected(pasted, IMAGES, x_t, STEP)
+
+    (_, without), (inner, with_context) = end(0.0), end(0.5)
+    assert torch.equal(with_context[..., :2], restored[..., :2])
+    pasted = torch.where(frozen, restored, raw)
+    guided = pasted - AveragePool(SHAPE, 2).pinv(AveragePool(SHAPE, 2)(pasted))
+    pulled = pull(inner.drawn(pasted - raw, STEP)) + pull(inner.drawn(guided - pasted, STEP))
+    if method == "dps":
+        a_t, a_s = ((1 + sigma**2) ** -0.5 for sigma in (STEP.sigma, STEP.sigma_next))
+        pulled = -inner.zeta / (a_t * a_s) * pulled
+    moved = (with_context - without)[..., 2:]
+    torch.testing.assert_close(moved, pulled[..., 2:], rtol=1e-6, atol=1e-9)
+    assert float(moved.abs().max()) > 1e-3

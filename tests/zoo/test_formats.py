@@ -44,7 +44,7 @@ def test_what_is_no_model_is_refused(tmp_path):
     ):
         with pytest.raises(ModelError, match=told):
             load_prior(tmp_path / name)
-    with pytest.raises(ModelError, match="or a folder"):
+    with pytest.raises(ModelError, match="a folder, or hf:OWNER/REPO"):
         load_prior(tmp_path / "nothing")
 
 

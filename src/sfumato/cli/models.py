@@ -12,35 +12,81 @@ from sfumato.cli.running import guarded, say
 models_app = typer.Typer(no_args_is_help=True, help="The priors at hand.")
 
 
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="The hub's cache. Default: that of its own programs."),
+]
+
+
 @models_app.command(name="list")
 @guarded
-def list_models() -> None:
-    """List the priors by name."""
-    from sfumato.zoo import list_priors
+def list_models(
+    cache: CacheOption = None,
+) -> None:
+    """List the models at hand: those of the package, and those in the hub's cache.
 
-    for prior in list_priors():
-        say(f"{prior.name}  {prior.size_bytes / 1e6:.1f} MB  {prior.summary}")
+    Name, size, parameters, tile in pixels, sizes that the network sees, licence, summary.
+    """
+    from sfumato.zoo.listing import list_models as listed
+
+    for m in listed(cache):
+        n = "?" if m.n_parameters is None else f"{m.n_parameters / 1e6:.1f}"
+        say(
+            f"{m.name}  {m.size_bytes / 1e6:.1f} MB  {n} M parameters  tile {m.tile}  "
+            f"sizes: {m.sizes}  {m.licence}  {m.summary}"
+        )
 
 
 @models_app.command()
 @guarded
 def info(
-    model: Annotated[str, typer.Argument(help="Name or path.")] = "embedded",
+    model: Annotated[
+        str, typer.Argument(help="Name or path, or hf:OWNER/REPO on the hub.")
+    ] = "embedded",
 ) -> None:
-    """Print a prior's figures and its card."""
-    from sfumato.zoo import load_prior
+    """Print a model's figures and its card."""
+    from sfumato.zoo import is_embedded, load_prior
+    from sfumato.zoo.formats import format_of
+    from sfumato.zoo.listing import OWN_LICENCE
+    from sfumato.zoo.source import Source
 
     prior = load_prior(model)
+    own = OWN_LICENCE if is_embedded(prior.source) else "not stated"
     say(f"{prior.source}")
-    say(f"sha256 {prior.digest}")
-    say(f"{prior.n_parameters / 1e6:.1f} M parameters, tile {prior.tile}, sides of any length")
+    say(f"kind     {prior.kind or format_of(Source(prior.source, model)).WHAT}")
+    say(f"licence  {prior.licence or own}")
+    say(f"sha256   {prior.digest}")
+    say(f"network  {prior.n_parameters / 1e6:.1f} M parameters, tile {prior.tile}")
+    say(f"sizes    {prior.sizes}")
+    say(f"noise    up to sigma {prior.sigma_max:.4g} on [-1, 1]{_in_255ths(prior.sigma_max)}")
     if (task := prior.super_resolution) is not None:
         answers = "samples and a regression" if task.regression else "samples"
-        say(f"SR3: {task.scale}x, kernel {task.kernel}, {answers}; {len(task.sigmas)} steps")
+        say(f"SR3      {task.scale}x, kernel {task.kernel}, {answers}; {len(task.sigmas)} steps")
     if prior.classes:
-        say("classes: " + ", ".join(prior.classes))
+        say("classes  " + ", ".join(prior.classes))
     say("")
     say(prior.card)
+
+
+def _in_255ths(sigma: float) -> str:
+    return f", {127.5 * sigma:.3g}/255" if sigma < 2 else ""
+
+
+@models_app.command()
+@guarded
+def download(
+    name: Annotated[str, typer.Argument(help="OWNER/REPO on the Hugging Face hub.")],
+    cache: CacheOption = None,
+) -> None:
+    """Fetch a model from the hub: JSON and safetensors, pickles only where there is nothing else.
+
+    Then -n hf:OWNER/REPO uses it, also without a network. With --cache it is another folder that
+    models are fetched into: -n takes the path that is printed.
+    """
+    from sfumato.zoo.hub import HubName, fetch
+
+    asked = HubName.parse(name)
+    say(f"{asked}: {fetch(asked, cache)}")
 
 
 @models_app.command()

@@ -145,7 +145,13 @@ class Shared:
 
     output: Annotated[Path, typer.Option("-o", "--output", help="File, or folder for a folder.")]
     model: Annotated[
-        str, typer.Option("-n", "--model", help="Name or path of a prior.", rich_help_panel=_HOW)
+        str,
+        typer.Option(
+            "-n",
+            "--model",
+            help="Name, file or folder of a model, or hf:OWNER/REPO.",
+            rich_help_panel=_HOW,
+        ),
     ] = "embedded"
     label: Annotated[
         str | None,

@@ -9,6 +9,7 @@ import torch
 from sfumato._typing import Images
 from sfumato.diffusion.discrete import VPDenoiser
 from sfumato.diffusion.precondition import EDMDenoiser
+from sfumato.diffusion.published import PublishedDenoiser
 
 
 @final
@@ -20,7 +21,10 @@ class ClassGuided:
     """
 
     def __init__(
-        self, denoiser: EDMDenoiser | VPDenoiser, label: int, guidance: float = 1.0
+        self,
+        denoiser: EDMDenoiser | VPDenoiser | PublishedDenoiser,
+        label: int,
+        guidance: float = 1.0,
     ) -> None:
         self.denoiser = denoiser
         self.label = label

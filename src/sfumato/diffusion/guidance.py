@@ -62,6 +62,15 @@ class Guidance:
         yield from ()
         return self.correct(x_0, step)
 
+    def drawn(self, difference: Images, step: Step) -> Images | None:
+        """Return the ``v`` that asks for a ``difference`` of the estimate as for a measured one.
+
+        That is what an overlap or a guide have changed in the estimate before this guidance
+        corrects it: where it goes back through the network, they may too. None: they do not.
+        """
+        del difference, step
+        return None
+
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
         """Return the noise (of unit size) to put on ``x̂_0``.
 
@@ -80,6 +89,23 @@ class Combined(Guidance):
         self.shapes_noise = any(g.shapes_noise for g in parts)
         self.needs_gradient = any(g.needs_gradient for g in parts)
         self.posterior = any(g.posterior for g in parts)
+
+    @staticmethod
+    def _after(g: Guidance, x_0: Images, raw: Images, step: Step) -> Correction:
+        """Correct ``x_0`` by ``g``, which may ask for what was changed in ``raw`` before, too."""
+        correction = g.correcting(x_0, step)
+        if not g.needs_gradient or x_0 is raw:
+            return (yield from correction)
+        v = next(correction)
+        more = g.drawn(x_0 - raw, step)
+        while True:
+            pulled = yield v if more is None else v + more
+            more = None
+            try:
+                v = correction.send(pulled)
+            except StopIteration as stop:
+                corrected: Images = stop.value
+                return corrected
 
     @override
     def correct(self, x_0: Images, step: Step) -> Images:
@@ -110,9 +136,15 @@ class Chain(Combined):
 
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
+        raw = x_0
         for g in self.links:
-            x_0 = yield from g.correcting(x_0, step)
+            x_0 = yield from self._after(g, x_0, raw, step)
         return x_0
+
+    @override
+    def drawn(self, difference: Images, step: Step) -> Images | None:
+        asked = (g.drawn(difference, step) for g in self.links)
+        return next((v for v in asked if v is not None), None)
 
     @override
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:

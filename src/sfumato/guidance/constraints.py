@@ -35,8 +35,8 @@ class Paste(Combined):
 
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
-        x_0 = torch.lerp(x_0, self.restored, self._weight)
-        corrected = yield from self.inner.correcting(x_0, step)
+        pasted = torch.lerp(x_0, self.restored, self._weight)
+        corrected = yield from self._after(self.inner, pasted, x_0, step)
         return torch.lerp(corrected, self.restored, self._weight)
 
     @override

@@ -138,10 +138,15 @@ METHODS: dict[str, Method] = {
         Method(
             "dps",
             _plain(DPS),
-            options={"zeta": Option(1.0, 0.0, 1e6)},
+            options={"zeta": Option(10.0, 0.0, 1e6), "context": Option(0.0, 0.0, 100.0)},
             passes=lambda options: 1,
         ),
-        Method("pigdm", _plain(PiGDM), passes=lambda options: 1),
+        Method(
+            "pigdm",
+            _plain(PiGDM),
+            options={"context": Option(0.0, 0.0, 100.0)},
+            passes=lambda options: 1,
+        ),
         Method(
             "mmps",
             _mmps,

@@ -30,9 +30,12 @@ class DPS(Guidance):
 
     needs_gradient = True
 
-    def __init__(self, measurement: Measurement, *, zeta: float = 1.0) -> None:
+    def __init__(
+        self, measurement: Measurement, *, zeta: float = 1.0, context: float = 0.0
+    ) -> None:
         self.m = measurement
         self.zeta = zeta
+        self.context = context
 
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
@@ -44,6 +47,13 @@ class DPS(Guidance):
         a_t, a_s = (1 / math.hypot(1, sigma) for sigma in (step.sigma, step.sigma_next))
         move = self.zeta / (a_t * a_s * _share_of_estimate(step))
         return x_0 - move * pulled
+
+    @override
+    def drawn(self, difference: Images, step: Step) -> Images | None:
+        if not self.context:
+            return None
+        length = _inner(difference, difference).sqrt().clamp(min=1e-12)
+        return -2 * self.context * difference / length
 
 
 def _share_of_estimate(step: Step) -> float:
@@ -58,14 +68,16 @@ class PiGDM(Guidance):
     """``x̂_0 = x_0 + σ_t² Jᵀ Aᵀ (r² A Aᵀ + σ_y² I)⁻¹ (y − A x_0)``  (ΠGDM, ICLR 2023).
 
     ``p(x_0 | x_t)`` is taken to be ``N(x_0, r² I)``, with ``r²`` the variance that Gaussian data
-    of standard deviation 0.5 would have. Without noise it is ``σ_t²/r² Jᵀ A⁺ (y − A x_0)``.
+    of standard deviation 0.5 would have. Without noise it is ``σ_t²/r² Jᵀ A⁺ (y − A x_0)``. With
+    ``context`` the difference to an overlap and to a guide is pulled back as well, times that.
     """
 
     needs_gradient = True
     posterior = True
 
-    def __init__(self, measurement: Measurement) -> None:
+    def __init__(self, measurement: Measurement, *, context: float = 0.0) -> None:
         self.m = measurement
+        self.context = context
         self._K = Tikhonov(measurement.AF)
 
     @override
@@ -74,6 +86,12 @@ class PiGDM(Guidance):
         v = self._K(m.y - m.A(x_0), m.sigma_y**2 / r_squared)
         pulled = yield step.sigma**2 / r_squared * v
         return x_0 + pulled
+
+    @override
+    def drawn(self, difference: Images, step: Step) -> Images | None:
+        if not self.context:
+            return None
+        return self.context * step.sigma**2 / posterior_variance(step.sigma) * difference
 
 
 @final

@@ -17,29 +17,55 @@ _SPREAD_SIDE = 256
 _EDGE = 0.2
 
 
-def start_image(m: Measurement) -> Images:
+def start_image(m: Measurement, *, fill: bool = False) -> Images:
     """Return a smooth image that agrees with the measurement, or nearly so.
 
     ``A⁺ y``, smoothed by the width of a measured pixel and projected again (for pooling:
     back-projected linear interpolation). Three exceptions: grey is made neutral and not
     ``w / |w|²``, which is greenish; painted strokes are spread to where grey is alike; blurs are
-    not inverted but taken as ``α Aᵀ y``, with the α that agrees best.
+    not inverted but taken as ``α Aᵀ y``, with the α that agrees best. Holes are grey, or
+    with ``fill`` what lies around them.
     """
     if isinstance(m.A, GrayscaleWithHints):
         return spread_strokes(m.A, m.y)
     first, *rest = links(m.A)
     if isinstance(first, Grayscale) and sum(first.weights) > 0:
-        grey = start_image(Measurement(compose(*rest), m.y, m.sigma_y)) if rest else m.y
+        grey = m.y
+        if rest:
+            grey = start_image(Measurement(compose(*rest), m.y, m.sigma_y), fill=fill)
         return (grey / sum(first.weights)).expand(-1, 3, -1, -1).clamp(-1, 1)
     if m.A.amplifies:
         x = m.A.adjoint(m.y)
         Ax = m.A(x)
         return (x * (m.y * Ax).sum() / (Ax * Ax).sum().clamp(min=1e-12)).clamp(-1, 1)
     x = m.A.pinv(m.y)
+    if fill:
+        # A⁺ A 1 is 0 in holes and 1 elsewhere.
+        x = filled(x, (m.A.pinv(m.A(torch.ones_like(x))) > 0.5).to(x))
     if m.A.ratio > 1:
         x = _smooth(x, m.A.ratio)
         x = x + m.A.pinv(m.y - m.A(x))
     return x.clamp(-1, 1)
+
+
+def filled(x: Tensor, known: Tensor) -> Tensor:
+    """Fill where ``known`` is 0 with the mean of what is known around, from squares that double.
+
+    Both are (batch, channels, height, width). Where nothing is known, 0 stays.
+
+    >>> x, known = torch.tensor([[1.0, 0, 0, 4]]), torch.tensor([[1.0, 0, 0, 1]])
+    >>> filled(x[None, None], known[None, None])
+    tensor([[[[1.0000, 1.7500, 3.2500, 4.0000]]]])
+    """
+    known = (known > 0).to(x)
+    height, width = x.shape[2:]
+    if max(height, width) == 1 or bool(known.all()):
+        return x * known
+    pad = (0, width % 2, 0, height % 2)
+    share = F.avg_pool2d(F.pad(known, pad), 2)
+    mean = F.avg_pool2d(F.pad(x * known, pad), 2) / share.clamp(min=0.25)
+    coarse = F.interpolate(filled(mean, share), scale_factor=2, mode="bilinear")
+    return torch.where(known > 0, x, coarse[..., :height, :width])
 
 
 def _smooth(x: Tensor, width: int) -> Tensor:

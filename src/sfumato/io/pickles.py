@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def load_pickle(
             floating-point numbers alone.
     """
     path = Path(path)
+    if _is_program(path):
+        raise ModelError(
+            f"{path} is a TorchScript program, which is code: it was not read",
+            expected=expected,
+            do="save its state_dict instead, as safetensors",
+        )
     try:
         with warnings.catch_warnings():
             # Of unusual pickles, of which what can be read is checked below.
@@ -98,6 +105,15 @@ def some(names: Iterable[str]) -> str:
     listed = list(names)
     more = len(listed) - _SHOWN
     return ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_program(path: Path) -> bool:
+    """Tell by the names in an archive whether ``torch.jit.save`` wrote it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _zipped(path: Path) -> bool:

@@ -1,6 +1,8 @@
-"""Networks: one residual U-Net for every model of the project, and SR3's."""
+"""Networks: one residual U-Net for every model of the project, SR3's, and published ones."""
 
 from sfumato.nn.adm import ADMClassifier, ADMClassifierConfig
+from sfumato.nn.drunet import DRUNet, DRUNetConfig
+from sfumato.nn.ffdnet import FFDNet, FFDNetConfig
 from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNet
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
@@ -11,6 +13,10 @@ __all__ = [
     "SR3",
     "ADMClassifier",
     "ADMClassifierConfig",
+    "DRUNet",
+    "DRUNetConfig",
+    "FFDNet",
+    "FFDNetConfig",
     "RefinementConfig",
     "RefinementNet",
     "RefinementUNet",

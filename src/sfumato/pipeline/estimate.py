@@ -282,6 +282,8 @@ class Trial:
 
     def __init__(self, prior: Prior, device: str = "cpu", *, once: bool = False) -> None:
         self._denoiser, self._device, self._once = prior.denoiser, torch.device(device), once
+        #: The one size that the network sees, if there is but one.
+        self._side = prior.tile if prior.fixed_size else None
         self._seconds: dict[tuple[int, int, int, int], float] = {}
         self._bytes: dict[int, float] = {}
         #: What the program itself takes, with the prior.
@@ -290,10 +292,10 @@ class Trial:
     def bytes_per_pixel(self, passes: int = 0) -> float:
         """Return what the network takes for each pixel of a tile, counted on a small one."""
         if passes not in self._bytes:
-            live = LiveTensors()
+            live, side = LiveTensors(), self._side or _COUNTED
             with live:
-                self._evaluate(_COUNTED, _COUNTED, 1, passes)
-            self._bytes[passes] = _WORKSPACE * live.peak_bytes / _COUNTED**2
+                self._evaluate(side, side, 1, passes)
+            self._bytes[passes] = _WORKSPACE * live.peak_bytes / side**2
         return self._bytes[passes]
 
     @property
@@ -308,6 +310,8 @@ class Trial:
         """
         # One small tile does not keep a GPU busy; a CPU it does.
         batch = 1 if self._device.type == "cpu" else batch
+        if self._side:
+            height = width = self._side
         size = min(height, _TIMED), min(width, _TIMED), batch, passes
         if self._once and self._seconds:
             size = next(iter(self._seconds))

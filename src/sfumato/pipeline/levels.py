@@ -164,13 +164,14 @@ class RestoredLevel:
         if self.conditional:
             return self._condition(window)
         whole, locality = Window(0, 0, *self.shape[1:]), self.source.A.locality
+        fill = self.source.task == "inpaint"
         if window == whole:
-            return start_image(m)
+            return start_image(m, fill=fill)
         if isinstance(m.A, GrayscaleWithHints):
             return window.of(start_image(self.measurement(whole)))
         cell = max(1, locality.stride // self.ratio)
         around = grown(window, _CONTEXT * cell, whole)
-        return window.within(around).of(start_image(self.alone(around)))
+        return window.within(around).of(start_image(self.alone(around), fill=fill))
 
     def _colour_noise(self, window: Window, m: Measurement) -> Images:
         """Noise that a grey picture in three channels lacks: across (1, 1, 1), as along it."""

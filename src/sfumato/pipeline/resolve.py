@@ -12,6 +12,7 @@ from sfumato.diffusion import Guidance, NoiseField, karras
 from sfumato.errors import SettingsError
 from sfumato.guidance import Chosen, Measurement, parse_method
 from sfumato.operators import Operator, Window
+from sfumato.pipeline.limits import at_most, check_tile, check_whole, within_range
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
 from sfumato.pipeline.problem import Problem, Source, by_windows
 from sfumato.pipeline.refinement import check_fits, sr3_preset
@@ -76,15 +77,28 @@ class Resolved:
         return parse_method(self.method)
 
     def plan(
-        self, A: Operator, shape: Shape, stride: int, source: Source | None = None
+        self,
+        A: Operator,
+        shape: Shape,
+        stride: int,
+        source: Source | None = None,
+        *,
+        fixed_size: bool = False,
     ) -> TilePlan:
-        """Lay the tiles of one level whose operator has the locality of ``A``."""
+        """Lay the tiles of one level whose operator has the locality of ``A``.
+
+        With ``fixed_size`` none is larger than ``tile``.
+        """
+        if fixed_size and self.stitch == "joint":
+            stride = 1  # what is measured does not care for tiles, and all of them are whole
         known = None
         if self.order == "known-first" and isinstance(source, Problem):
             known = source.weight.amax(0)
         if known is not None and tuple(known.shape) != shape[1:]:
             known = F.interpolate(known[None, None], size=shape[1:], mode="nearest")[0, 0]
         tile = max(self.tile, stride) if self.stitch != "whole" else max(shape[1:])
+        if fixed_size:
+            tile = at_most(tile, shape[1:], stride)
         overlap = 0 if self.stitch == "independent" else self.overlap
         margin = min(_MARGIN, overlap // 2) // stride * stride
         halo = A.locality.halo if self.stitch == "mask-shift" else 0
@@ -138,6 +152,7 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         resolved, stitch=stitch, levels=s.levels or _levels(source, resolved, prior)
     )
     _check(resolved, source, prior.super_resolution is not None)
+    check_whole(resolved.stitch, A, prior)
     return resolved
 
 
@@ -171,9 +186,11 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
     A side of n pixels in k tiles with an overlap of o needs tiles of ``(n + (k − 1) o) / k``.
     """
     tile = s.tile or prior.tile
+    check_tile(tile, prior)
     cell = max(1, A.locality.stride)
-    wanted = max(min(_OVERLAP, tile // 4), 2 * Resolved.least_margin(A))
-    default = max(0, min(wanted, tile - tile % cell - cell))
+    seen, most = 2 * Resolved.least_margin(A), max(0, tile - tile % cell - cell)
+    # What sees all that it must in no tile of this size goes the joint way, and needs less.
+    default = min(max(min(_OVERLAP, tile // 4), seen if seen <= most else 0), most)
     overlap = default if s.overlap is None else s.overlap
     if overlap >= tile:
         raise SettingsError(
@@ -181,7 +198,8 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
             expected=f"less than the tile's {tile}",
             do="choose a smaller --overlap or a larger --tile",
         )
-    if s.tile is None and max(A.in_shape[1:]) > tile > overlap + cell:
+    shrinks = s.tile is None and not prior.fixed_size
+    if shrinks and max(A.in_shape[1:]) > tile > overlap + cell:
         needed = []
         for n in A.in_shape[1:]:
             k = max(1, math.ceil((n - overlap) / (tile - overlap)))
@@ -198,6 +216,7 @@ def _preset(
     if prior.super_resolution is not None:
         return sr3_preset(prior.super_resolution, objective, s)
     preset = _task_preset(source, objective, s)
+    preset = within_range(preset, source, s, prior)
     if s.schedule is not None:
         return preset, s.schedule
     high = min(preset.sigma_max, prior.sigma_max)

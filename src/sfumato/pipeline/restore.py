@@ -265,7 +265,8 @@ class Run:
         if i > 0:
             stride = stride * 2 if stride % 2 else stride
         last = i == len(self.ratios) - 1
-        return self.r.plan(A, level.shape, stride, self.source if last else None)
+        source = self.source if last else None
+        return self.r.plan(A, level.shape, stride, source, fixed_size=self.prior.fixed_size)
 
     def canvas(self, i: int) -> GridCanvas:
         """Return an empty canvas in memory for level ``i``."""

@@ -36,6 +36,9 @@ class Prior:
     side of a tile in pixels, ``stride`` what sides are padded to multiples of inside. ``digest``
     is the SHA-256 of the file ``source`` and names the weights.
 
+    A network of ``fixed_size`` sees images of ``tile`` x ``tile`` pixels only; smaller ones are
+    mirrored up to it inside. ``kind`` and ``licence`` are words for those who choose a model.
+
     An SR3 model has a ``super_resolution``, and its denoiser is ``Conditional``: it answers when
     it is ``given`` the small picture, interpolated.
     """
@@ -52,6 +55,14 @@ class Prior:
     source: Path
     super_resolution: SuperResolution | None = None
     classes: tuple[str, ...] = ()
+    fixed_size: bool = False
+    kind: str = ""
+    licence: str = ""
+
+    @property
+    def sizes(self) -> str:
+        """Say which images the network sees."""
+        return f"{self.tile} x {self.tile}, larger by tiles" if self.fixed_size else "any"
 
     @property
     def needs_class(self) -> bool:
@@ -72,6 +83,7 @@ class Prior:
         from sfumato.diffusion.classifier import ClassifierGuided
         from sfumato.diffusion.discrete import VPDenoiser
         from sfumato.diffusion.precondition import EDMDenoiser
+        from sfumato.diffusion.published import PublishedDenoiser
 
         if classifier is not None and self.super_resolution is not None:
             raise SettingsError("a classifier for an SR3 model", expected="a prior")
@@ -84,7 +96,7 @@ class Prior:
                     f"guidance {guidance:g} of a model that always has a class",
                     expected="1, or a classifier",
                 )
-            if not isinstance(denoiser, EDMDenoiser | VPDenoiser):
+            if not isinstance(denoiser, EDMDenoiser | VPDenoiser | PublishedDenoiser):
                 raise SettingsError(f"the class {name!r}", expected="a model that has none yet")
             denoiser = ClassGuided(denoiser, index, weight)
         said = f"{self.digest} class {index} guidance {guidance}"

@@ -155,12 +155,17 @@ def _source(name_or_path: str | Path) -> Source:
 
 
 def _find(name_or_path: str | Path) -> Path:
+    if str(name_or_path).startswith("hf:"):
+        from sfumato.zoo.hub import at_hand
+
+        return at_hand(str(name_or_path))
     path = _NAMES.get(str(name_or_path), Path(name_or_path))
     if not path.exists():
         there = ", ".join(name for name, known in _NAMES.items() if known.is_file())
         raise ModelError(
             f"there is no prior {str(name_or_path)!r}",
-            expected=f"{there} or the path of a checkpoint (.safetensors, .pt) or a folder",
+            expected=f"{there} or the path of a checkpoint (.safetensors, .pt), a folder, or "
+            "hf:OWNER/REPO on the hub",
         )
     return path
 

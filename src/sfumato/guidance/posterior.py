@@ -18,6 +18,9 @@ from sfumato.guidance.tikhonov import Tikhonov
 #: Noise that a measurement without any is taken to have: half a step of 8 bits, on [-1, 1].
 LEAST_NOISE = 1 / 255
 
+#: Conjugate gradients have gone astray where the residual's square grew to so many times itself.
+_ASTRAY = 3.0
+
 
 @final
 class DPS(Guidance):
@@ -127,10 +130,11 @@ class MMPS(Guidance):
             u, r = u + alpha * p, r - alpha * q
             rho, before = _inner(r, r), rho
             p = r + torch.where(before > 0, rho / before, 0.0) * p
-            # A network's Jacobian need be no covariance: of all answers the best is taken.
             best = torch.where(rho < least, u, best)
             least = torch.minimum(rho, least)
-        pulled = yield step.sigma**2 * A.adjoint(best)
+        # A network's Jacobian need be no covariance. Where that led astray the best answer counts.
+        u = torch.where(rho <= _ASTRAY * _inner(residual, residual), u, best)
+        pulled = yield step.sigma**2 * A.adjoint(u)
         return x_0 + pulled
 
 

@@ -1,10 +1,12 @@
 """Windows hold what the whole picture holds there, in bounded memory; they refuse what it does."""
 
+import gc
 import json
 import os
 import resource
 import subprocess
 import sys
+import threading
 from functools import cache
 
 import numpy as np
@@ -391,3 +393,36 @@ def test_memory_is_bounded_and_modules_are_loaded_late(tmp_path):
     assert late == []
     assert max(grown) < 80e6
     assert grown[0] < 30e6
+
+
+FORKED = """
+import os, sys
+from sfumato.io import open_windows
+windows = open_windows(sys.argv[1])
+before = windows.read(0, 0, 70, 53)
+pid = os.fork()
+if not pid:
+    os._exit(0 if windows.read(0, 0, 70, 53).equal(before) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_tiles_are_decoded_by_forked_processes_too(tmp_path):
+    image().tiffsave(str(tmp_path / "a.tif"), **TILES)
+    command = [sys.executable, "-c", FORKED, str(tmp_path / "a.tif")]
+    assert subprocess.run(command, timeout=60).returncode == 0
+
+
+def test_the_thread_of_the_tiles_goes_with_the_object(tmp_path):
+    def alive():
+        return {t for t in threading.enumerate() if t.name.startswith("tiles")}
+
+    image().tiffsave(str(tmp_path / "a.tif"), **TILES)
+    before = alive()
+    windows = open_windows(tmp_path / "a.tif")
+    windows.read(0, 0, 70, 53)
+    (own,) = alive() - before
+    del windows
+    gc.collect()
+    own.join(10)
+    assert not own.is_alive()

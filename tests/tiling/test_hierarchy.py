@@ -20,8 +20,9 @@ from sfumato.operators import (
     Window,
     compose,
     gaussian_kernel,
+    parse,
 )
-from sfumato.tiling import Level, TilePlan, coarsen, level_ratios
+from sfumato.tiling import Level, TilePlan, coarse_operator, coarsen, level_ratios
 
 
 def mask_of(shape, seed, *, shares=False, per_channel=False):
@@ -236,3 +237,21 @@ def test_a_guide_lets_go_below_its_level():
     above = [m for s, m in means.items() if s < 5 and s > 0.5]
     assert above
     assert all(m > 5 for m in above)
+
+
+@pytest.mark.parametrize("words", ["bicubic:8", "average_pool:8", "grayscale | average_pool:4"])
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_a_coarse_operator_is_that_of_the_coarse_measurement(words, ratio):
+    A = parse(words).operator((3, 64, 48))
+    y = torch.rand((1, *A.out_shape), generator=torch.Generator().manual_seed(0))
+    m, A_c = coarsen(Measurement(A, y), ratio), coarse_operator(A, ratio)
+    assert torch.equal(m.y, y)
+    assert (str(A_c), A_c.in_shape, A_c.out_shape) == (str(m.A), m.A.in_shape, m.A.out_shape)
+    x = torch.rand((1, *A_c.in_shape), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(A_c(x), m.A(x))
+
+
+def test_a_coarse_operator_leaves_the_measurement_as_it_is():
+    for words, ratio in (("identity", 2), ("average_pool:2", 4), ("bicubic:3", 2)):
+        with pytest.raises(SettingsError, match=f"coarser by {ratio}"):
+            coarse_operator(parse(words).operator((3, 48, 48)), ratio)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sfumato._version import __version__
-from sfumato.cli import cascades, commands
+from sfumato.cli import cascades, commands, measuring
 from sfumato.cli.bench import bench_app
 from sfumato.cli.doctor import doctor
 from sfumato.cli.models import models_app
@@ -26,6 +26,7 @@ app = typer.Typer(
 cascades.add_to(app)
 commands.add_to(app)
 app.command()(doctor)
+measuring.add_to(app)
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.add_typer(sr3_app, name="sr3")

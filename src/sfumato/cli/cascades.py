@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.commands import Input, NoiseOption, run_words, with_noise
-from sfumato.cli.options import Shared, with_shared
+from sfumato.cli.commands import NoiseOption, run_words, with_noise
+from sfumato.cli.options import Input, Shared, with_shared
 from sfumato.cli.running import guarded, say, todo_of
 
 ThenOption = Annotated[

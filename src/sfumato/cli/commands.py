@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, final
 import typer
 
 from sfumato.cli.options import (
-    ContinueOption,
-    LimitOption,
-    RecursiveOption,
+    DegradationOption,
+    Input,
     Shared,
-    SkipOption,
     with_shared,
 )
 from sfumato.cli.running import (
@@ -23,11 +21,9 @@ from sfumato.cli.running import (
     Todo,
     drain,
     guarded,
-    lines_of,
-    progress_bar,
     run_over,
-    say,
     spoken,
+    there_is,
     todo_of,
 )
 from sfumato.errors import SettingsError
@@ -47,15 +43,8 @@ if TYPE_CHECKING:
 #: A dry run of more files than these reads headers only, and tries the network out once.
 _FEW = 20
 
-Input = Annotated[Path, typer.Argument(help="A picture, or a folder of them.", metavar="INPUT")]
 NoiseOption = Annotated[
     float, typer.Option(min=0, help="Standard deviation of the input's noise, on [0, 1].")
-]
-DegradationOption = Annotated[
-    str,
-    typer.Option(
-        "-d", "--degradation", help='Left to right: "grayscale | average_pool:2 | noise:0.02".'
-    ),
 ]
 
 
@@ -125,9 +114,7 @@ def _check_list(path: Path) -> None:
 
 def _skipped(job: _Job, file: Path, target: Path, screen: Screen) -> str:
     """Say why a file is left out; "" if it is not."""
-    from sfumato.io.storage import address, exists
-
-    if not (exists(target) if address(target) else target.exists()):
+    if not there_is(target):
         return ""
     if job.shared.skip_existing:
         return "exists, skipped"
@@ -469,88 +456,7 @@ def restore(input: Input, *, degradation: DegradationOption, shared: Shared) -> 
     run_words(input, shared, degradation)
 
 
-@guarded
-def degrade(
-    input: Input,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", help="File, or folder for a folder; .npy keeps the exact numbers."
-        ),
-    ],
-    degradation: DegradationOption,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
-    recursive: RecursiveOption = False,
-    skip_existing: SkipOption = False,
-    continue_on_error: ContinueOption = False,
-    limit_pixels: LimitOption = None,
-) -> None:
-    """Make a measurement for experiments."""
-    from sfumato.operators import parse
-    from sfumato.pipeline.files import degrade_file
-
-    words = parse(degradation)
-    todo = todo_of(input, output, recursive=recursive)
-    with Screen("none", todo) as screen:
-        run_over(
-            todo,
-            lambda file, target: say(
-                degrade_file(file, target, words, seed=seed, limit_pixels=limit_pixels)
-            ),
-            screen,
-            skip=lambda _, target: "exists, skipped" if skip_existing and target.exists() else "",
-            continue_on_error=continue_on_error,
-        )
-        screen.end()
-
-
-@guarded
-def project(
-    result: Annotated[
-        Path, typer.Argument(help="Any program's output: a picture.", metavar="RESULT")
-    ],
-    measurement: Annotated[Path, typer.Option(help="The picture that it was made from.")],
-    degradation: DegradationOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")],
-    refine: Annotated[
-        float, typer.Option(min=0, help="Restore it too, from this noise level ([0, 1]) on.")
-    ] = 0.0,
-    model: Annotated[
-        str, typer.Option("-n", "--model", help="Name or path of a prior (with --refine).")
-    ] = "embedded",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Network evaluations per tile (with --refine).")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise (with --refine).")] = 0,
-    limit_pixels: LimitOption = None,
-) -> None:
-    """Make any program's output agree exactly with the input it was made from."""
-    from sfumato.operators import parse
-    from sfumato.pipeline import make_settings
-    from sfumato.pipeline.files import project_file
-    from sfumato.zoo import load_prior
-
-    job = project_file(
-        result,
-        measurement,
-        output,
-        parse(degradation),
-        prior=load_prior(model, device=device) if refine else None,
-        settings=make_settings(steps=steps, seed=seed),
-        refine=refine,
-        limit_pixels=limit_pixels,
-        device=device,
-    )
-    with progress_bar(output.name) as advance:
-        report = drain(job, advance)
-    for line in lines_of(output, report):
-        say(line)
-
-
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     for command in (inpaint, colorize, denoise, deblur, restore):
         app.command(name=command.__name__)(guarded(with_shared(command)))
-    app.command()(degrade)
-    app.command()(project)

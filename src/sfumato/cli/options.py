@@ -82,6 +82,13 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+Input = Annotated[Path, typer.Argument(help="A picture, or a folder of them.", metavar="INPUT")]
+DegradationOption = Annotated[
+    str,
+    typer.Option(
+        "-d", "--degradation", help='Left to right: "grayscale | average_pool:2 | noise:0.02".'
+    ),
+]
 RecursiveOption = Annotated[
     bool, typer.Option("--recursive", "-r", help="Folders below too.", rich_help_panel=_FILES)
 ]
@@ -94,6 +101,14 @@ ContinueOption = Annotated[
     typer.Option(
         "--continue-on-error",
         help="After a file that fails go on; exit 3 at the end.",
+        rich_help_panel=_FILES,
+    ),
+]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where work for results at an address is done. Default: the current folder.",
         rich_help_panel=_FILES,
     ),
 ]
@@ -346,14 +361,7 @@ class Shared:
             rich_help_panel=_FILES,
         ),
     ] = None
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where work for results at an address is done. Default: the current folder.",
-            rich_help_panel=_FILES,
-        ),
-    ] = None
+    work: WorkOption = None
     keep_job: Annotated[
         bool,
         typer.Option("--keep-job", help="Keep OUTPUT.job at the end.", rich_help_panel=_FILES),

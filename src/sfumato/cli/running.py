@@ -186,6 +186,13 @@ def todo_of(
     return Todo(found, output, source)
 
 
+def there_is(place: Path) -> bool:
+    """Say whether there is something, here or at an address."""
+    from sfumato.io.storage import address, exists
+
+    return exists(place) if address(place) else place.exists()
+
+
 def run_over(
     todo: Todo,
     one: Callable[[Path, Path], None],

@@ -53,6 +53,7 @@ class Staged:
         report: str | Path | None = None,
         *,
         work: str | Path | None = None,
+        reported: bool = True,
     ) -> "Staged":
         """Check that the result can be put, and fetch the input.
 
@@ -62,6 +63,7 @@ class Staged:
             report: as well; None is beside the target, as ``TARGET.json``.
             work: where the folder is made, if any address is given; None is beside a result that
                 stays, else the current folder.
+            reported: whether there will be a report.
 
         Raises:
             SettingsError: the result would take the place of the input.
@@ -69,14 +71,9 @@ class Staged:
             OutputError: the result could not be put; no room here.
         """
         goes_to = address(target)
-        if goes_to and goes_to == address(source):
-            raise SettingsError(
-                f"the output {goes_to} is the input itself",
-                expected="another name",
-                do="inputs are never overwritten",
-            )
+        _refuse_overwriting(goes_to, source)
         beside = f"{goes_to or target}.json"
-        report_to = address(beside if report is None else report)
+        report_to = address(beside if report is None else report) if reported else None
         key = hashlib.sha256(str(goes_to or Path(target).absolute()).encode()).hexdigest()[:8]
         parent = Path() if goes_to else Path(target).parent
         folder = Path(work or parent) / f"{name_of(target)}.{key}.work"
@@ -94,6 +91,16 @@ class Staged:
             goes_to=goes_to,
             report_to=report_to,
         )
+
+    def fetched(self, place: str | Path) -> Path:
+        """Return where another input is, or its copy.
+
+        Raises:
+            SettingsError: the result would take its place.
+            ImageError: it cannot be fetched.
+        """
+        _refuse_overwriting(self.goes_to, place)
+        return fetch(place, self.folder / _INPUTS)
 
     @property
     def waits(self) -> bool:
@@ -134,3 +141,12 @@ class Staged:
         """Say whether a file is a further sample, the mean or the spread."""
         named = path.name.startswith(f"{self.target.stem}.") and path.suffix == self.target.suffix
         return named and path.is_file() and path != self.target
+
+
+def _refuse_overwriting(goes_to: str | None, source: str | Path) -> None:
+    if goes_to and goes_to == address(source):
+        raise SettingsError(
+            f"the output {goes_to} is the input itself",
+            expected="another name",
+            do="inputs are never overwritten",
+        )

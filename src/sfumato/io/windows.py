@@ -4,11 +4,13 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.errors import ImageError
@@ -244,6 +246,9 @@ class _Tiles:
 
     libvips keeps those of two rows of tiles. Where that is too much, the file is opened again
     after as much was read: windows that go from side to side meet few tiles twice.
+
+    They are decoded in a thread of their own, which has its own part of the heap: among what the
+    caller gets and lets go, tiles that stay would leave holes too small for it.
     """
 
     def __init__(self, path: Path, image: "pyvips.Image") -> None:
@@ -252,13 +257,23 @@ class _Tiles:
         n_two_rows = 2 * image.get("tile-height") * image.width * self._n_pixel
         self._keeps_all = n_two_rows <= _KEPT_BYTES
         self._n_read = 0
+        self._start_thread()
 
     def fetch(self, left: int, top: int, width: int, height: int) -> Tensor:
         """Read a window."""
+        if os.getpid() != self._process:  # threads do not come along
+            self._start_thread()
+        return as_float(self._thread.submit(self._decode, left, top, width, height).result())
+
+    def _start_thread(self) -> None:
+        self._process, self._thread = os.getpid(), ThreadPoolExecutor(1, "tiles")
+        weakref.finalize(self, self._thread.shutdown, wait=False)
+
+    def _decode(self, left: int, top: int, width: int, height: int) -> NDArray[Any]:
         if self._n_read > _KEPT_BYTES and not self._keeps_all:
             self._open_again()
         self._n_read += width * height * self._n_pixel
-        return as_float(decode_window(self._path, self._image, left, top, width, height))
+        return decode_window(self._path, self._image, left, top, width, height)
 
     def _open_again(self) -> None:
         if _identity(self._path) != self._file:

@@ -63,6 +63,8 @@ Events = Generator[Event, None, Figures]
 Lines = Generator[Event, None, tuple[list[Figures], float, float]]
 Rivals = Generator[Event, None, tuple[float, float]]
 
+#: The input is made in strips of so many columns: what it takes is no part of the engine.
+_STRIP = 512
 #: Side of the result that workers are warmed up with.
 _WARM = 256
 
@@ -278,9 +280,12 @@ def _write_input(path: Path, side: int) -> None:
         channels, bits = 3, 8
 
         def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-            z = NoiseField(1)(draw=0, top=top, left=left, shape=(3, height, width))
-            u = (127.5 + 20 * z).clamp(0, 255)
-            return u.permute(1, 2, 0).numpy().astype(np.uint8)
+            values = np.empty((height, width, 3), np.uint8)
+            for x in range(0, width, _STRIP):
+                wide = min(_STRIP, width - x)
+                z = NoiseField(1)(draw=0, top=top, left=left + x, shape=(3, height, wide))
+                values[:, x : x + wide] = (127.5 + 20 * z).clamp(0, 255).permute(1, 2, 0).numpy()
+            return values
 
     class Plain:
         icc = exif = xmp = resolution = None

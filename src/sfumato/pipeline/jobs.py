@@ -40,6 +40,11 @@ _COMMIT_SECONDS = 5.0
 _CACHE_BYTES, _CHUNKS = 16 * 2**20, 8
 #: Holes that the allocator may have more than after a moment's work, before it gives them back.
 _HOLES_BYTES = 32 * 2**20
+#: glibc's numbers of what it is told, and what: to map only what is larger than any tensor of a
+#: tile, and to leave the end of the heap as it is. What it finds out by itself depends on what
+#: was freed before; it may get and return the same memory at every step, a quarter of the time.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MAPPED_BYTES, _END_BYTES = 32 * 2**20, 64 * 2**20
 #: Side of the windows that the written file is looked through with.
 _LOOK = 512
 
@@ -266,6 +271,10 @@ class _Trimmer:
 
     def __init__(self) -> None:
         self._least = math.inf
+        option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if option is not None:
+            option(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+            option(_M_TRIM_THRESHOLD, _END_BYTES)
         self._give_back()
 
     def trim(self) -> None:

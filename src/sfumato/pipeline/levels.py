@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -12,7 +13,7 @@ from sfumato._typing import Images, Shape
 from sfumato.diffusion import NoiseField, upsampled
 from sfumato.errors import SettingsError
 from sfumato.guidance import Measurement, start_image
-from sfumato.operators import GrayscaleWithHints, Operator, Window
+from sfumato.operators import Bound, GrayscaleWithHints, Operator, Window
 from sfumato.pipeline.finish import quantise, settle
 from sfumato.pipeline.problem import Problem, Source
 from sfumato.pipeline.resolve import Resolved
@@ -102,11 +103,22 @@ class RestoredLevel:
             return math.sqrt(max(0.0, self.r.sigma_max**2 - self.source.sigma_y**2))
         return self.r.sigma_max
 
+    @cached_property
+    def _scaled(self) -> Source | None:
+        """The source at this level's scale, if it is read by windows as it is at the last one.
+
+        An operator with a halo is cut at the scale where it is wanted, not before.
+        """
+        if self.ratio == 1:
+            return self.source
+        by_windows = self.r.stitch == "mask-shift" and self.source.A.locality.halo > 0
+        return self.source.coarse(self.ratio) if by_windows else None
+
     def operator(self) -> Operator:
         """Return an operator with the locality of this level's."""
+        if self._scaled is not None:
+            return self._scaled.A
         A = self.source.A
-        if self.ratio == 1:
-            return A
         h, w = (n * self.ratio for n in self.shape[1:])
         if min(h, w) == 0:
             raise SettingsError(
@@ -124,12 +136,15 @@ class RestoredLevel:
 
     def alone(self, window: Window) -> Measurement:
         """Return what was measured of a window of this level, as if it were the whole."""
-        if self.ratio == 1 and not self.source.A.locality.tileable:
-            return self.source.alone(window).measurement
+        scaled = self._scaled
+        if scaled is not None and not scaled.A.locality.tileable:
+            return scaled.alone(window).measurement
         return self.measurement(window)
 
     def measurement(self, window: Window) -> Measurement:
         """Return what was measured of a window of this level."""
+        if self._scaled is not None:
+            return self._scaled.at(window).measurement
         k = self.ratio
         fine = Window(window.top * k, window.left * k, window.height * k, window.width * k)
         return self.problem(fine).coarser(k)
@@ -140,6 +155,8 @@ class RestoredLevel:
         if problem is not None and free:
             problem = problem.given(free)
         m = problem.measurement if problem else self.measurement(window)
+        if problem is None and free:
+            m = replace(m, movable=Bound(m.A, free))
         guide = None if self.guide is None else (self.guide.read(coarser(window, 2)), 2)
         finish = Finisher(problem, self.bits, self.r.method != "none") if problem else None
         start = self._start(window, m)

@@ -24,7 +24,7 @@ from sfumato.operators import (
     links,
 )
 from sfumato.pipeline.presets import Task, task_of
-from sfumato.tiling import coarsen
+from sfumato.tiling import coarse_operator, coarsen
 
 
 def rounding_std(bits: int) -> float:
@@ -74,6 +74,13 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def coarse(self, ratio: int) -> Source:
+        """Return the same problem at a coarser scale, of the same measured values.
+
+        Raises SettingsError where that would have others.
+        """
+
+    @abstractmethod
     def hole_radius(self) -> int:
         """Return the largest distance of a missing value to a known one, along rows or columns."""
 
@@ -112,6 +119,11 @@ class Problem(Source):
     def alone(self, window: Window) -> Problem:
         weight = self.A.measured(window).of(self.weight)
         return replace(self, measurement=self.measurement.crop(window), weight=weight)
+
+    @override
+    def coarse(self, ratio: int) -> Problem:
+        m = self.measurement
+        return replace(self, measurement=replace(m, A=coarse_operator(m.A, ratio)))
 
     def given(self, free: Sequence[Window]) -> Problem:
         """Return the same problem where only the pixels ``free`` may still change.

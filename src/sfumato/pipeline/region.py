@@ -19,7 +19,7 @@ from sfumato.pipeline.problem import Problem, Source
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Run, Started
-from sfumato.tiling import level_ratios
+from sfumato.tiling import coarser, level_ratios
 from sfumato.zoo import Prior
 
 #: What lies so near around the region is restored with it, and thrown away.
@@ -130,6 +130,10 @@ class _Cut(Source):
     @override
     def alone(self, window: Window) -> Problem:
         return self._whole.alone(self._placed(window))
+
+    @override
+    def coarse(self, ratio: int) -> _Cut:
+        return _Cut(self._whole.coarse(ratio), coarser(self._window, ratio))
 
     @override
     def hole_radius(self) -> int:

@@ -297,8 +297,6 @@ _FACTOR = 4
 def _levels(source: Source, r: Resolved, prior: Prior) -> int:
     """Choose enough levels for the largest hole, the factor, or one tile's global sense."""
     wanted = 1.0
-    if r.stitch in ("mask-shift", "independent") and not source.A.locality.tileable:
-        return 1
     if prior.super_resolution is not None:
         return 1
     if source.task == "generate":
@@ -308,16 +306,19 @@ def _levels(source: Source, r: Resolved, prior: Prior) -> int:
     elif source.task == "upscale":
         wanted = source.A.ratio / _FACTOR
     levels = 1 + max(0, math.ceil(math.log2(max(wanted, 1))))
-    while levels > 1 and not _can_coarsen(source, 2 ** (levels - 1)):
+    by_windows = r.stitch == "mask-shift" and not source.A.locality.tileable
+    while levels > 1 and not _can_coarsen(source, 2 ** (levels - 1), by_windows=by_windows):
         levels -= 1
     return levels
 
 
-def _can_coarsen(source: Source, ratio: int) -> bool:
+def _can_coarsen(source: Source, ratio: int, *, by_windows: bool) -> bool:
     """Try it, on one window where the operator is local."""
     A, (h, w) = source.A, source.A.in_shape[1:]
     if min(h, w) // ratio < 16:
         return False
+    if by_windows:
+        return _is_coarsened(source, ratio)
     cell = math.lcm(A.locality.stride, ratio) if A.locality.tileable else max(h, w)
     window = Window(0, 0, min(h, cell), min(w, cell))
     whole_cells = [n % ratio == 0 or (n - n % ratio) % A.locality.stride == 0 for n in (h, w)]
@@ -325,6 +326,14 @@ def _can_coarsen(source: Source, ratio: int) -> bool:
         return False
     try:
         source.at(window).coarser(ratio)
+    except SettingsError:
+        return False
+    return True
+
+
+def _is_coarsened(source: Source, ratio: int) -> bool:
+    try:
+        source.coarse(ratio)
     except SettingsError:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -17,6 +18,7 @@ from sfumato.io.windows import PictureWindows, picture_shape
 from sfumato.operators import Degradation, Operator, Window
 from sfumato.pipeline.presets import task_of
 from sfumato.pipeline.problem import Problem, Source, by_windows, hole_radius, make_problem
+from sfumato.tiling import coarse_operator
 
 #: Side of the windows that a large picture is looked through with, in pixels.
 _LOOK = 1024
@@ -67,6 +69,12 @@ class FileSource(Source):
     @override
     def alone(self, window: Window) -> Problem:
         return self._read(window, self.A.crop(window), self.A.measured(window))
+
+    @override
+    def coarse(self, ratio: int) -> FileSource:
+        other = copy(self)
+        other._A = coarse_operator(self._A, ratio)
+        return other
 
     def _read(self, window: Window, A: Operator, m: Window) -> Problem:
         y = self.picture.read(m.top, m.left, m.height, m.width).to(self.device)

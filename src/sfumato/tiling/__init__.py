@@ -8,7 +8,7 @@ from sfumato.tiling.engine import Engine, Keeper, Progress, Restoration, Stitch
 from sfumato.tiling.executor import Executor, InProcess
 from sfumato.tiling.frontier import Frontier
 from sfumato.tiling.fused import TiledDenoiser
-from sfumato.tiling.hierarchy import coarsen, level_ratios
+from sfumato.tiling.hierarchy import coarse_operator, coarsen, level_ratios
 from sfumato.tiling.level import (
     Canvas,
     Finish,
@@ -47,6 +47,7 @@ __all__ = [
     "TileTask",
     "TiledDenoiser",
     "batches",
+    "coarse_operator",
     "coarsen",
     "coarser",
     "cut_guide",

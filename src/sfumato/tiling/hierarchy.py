@@ -82,6 +82,33 @@ def coarsen(m: Measurement, ratio: int) -> Measurement:
     return Measurement(compose(*parts), y, m.sigma_y / r)
 
 
+def coarse_operator(A: Operator, ratio: int) -> Operator:
+    """Return ``A A_sr⁺`` of the whole image, where the measurement stays what it is.
+
+    So it does where pooling or bicubic downsampling undoes the replication: of a factor ``f``,
+    ``f / ratio`` is left. What ``coarsen`` does to a measurement that is at hand, this does to
+    one that is read by windows. Raises SettingsError for all others.
+
+    >>> str(coarse_operator(Bicubic((3, 64, 32), 16), 4))
+    'bicubic:4'
+    """
+    channels, h, w = A.in_shape
+    parts: list[Operator] = []
+    shape: Shape = (channels, max(1, h // ratio), max(1, w // ratio))
+    operators, r = A.operators if isinstance(A, Composition) else (A,), ratio
+    for i, B in enumerate(operators):
+        part, r = _pass(B, shape, r, operators[i + 1 :])
+        parts.append(part)
+        shape = part.out_shape
+    if r > 1 or h % ratio or w % ratio:
+        raise SettingsError(
+            f"a level coarser by {ratio} for {A} by tiles",
+            expected="downsampling by a multiple of it",
+            do="use fewer --levels, or --stitch joint",
+        )
+    return compose(*parts)
+
+
 def _is_last(later: Sequence[Operator]) -> bool:
     return all(isinstance(A, Identity) for A in later)
 

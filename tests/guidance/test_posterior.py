@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.diffusion import Chain, NoiseField, Step, karras, linearised
+from sfumato.diffusion import Chain, Guidance, NoiseField, Step, karras, linearised
 from sfumato.guidance import (
     DDNM,
     DPS,
@@ -80,7 +80,7 @@ def test_pigdm_is_ddnm_for_gaussian_images_without_correlation():
     white = GaussianImages(SHAPE, torch.zeros(16).double(), 0.25 * torch.eye(16).double())
     m = measured(AveragePool(SHAPE, 2), 0.0)
     x_t = torch.randn((1, *SHAPE), dtype=torch.float64)
-    got = corrected(PiGDM(m), white, x_t, STEP)
+    got = corrected(PiGDM(m, adaptive=False), white, x_t, STEP)
     torch.testing.assert_close(got, DDNM(m).correct(white(x_t, STEP.sigma), STEP))
 
 
@@ -89,9 +89,32 @@ def test_pigdm_is_the_mean_for_them_with_noise():
     m = measured(AveragePool(SHAPE, 2), 0.2)
     x_t = torch.randn((2, *SHAPE), dtype=torch.float64)
     got, exact = (
-        corrected(method, white, x_t, STEP) for method in (PiGDM(m), MMPS(m, iterations=16))
+        corrected(method, white, x_t, STEP)
+        for method in (PiGDM(m, adaptive=False), MMPS(m, iterations=16))
     )
     torch.testing.assert_close(got, exact, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(0.5), DDPM()], ids=["ddim", "ddpm"])
+def test_pigdm_moves_x_s_as_the_paper_says(sampler):
+    """Algorithm 1 adds  √α_t (∂x̂_0/∂x_VP)ᵀ A⁺ (y − A x̂_0)  to the next x_VP."""
+    m = measured(AveragePool(SHAPE, 2), 0.0)
+    (step, *_) = walk(sampler, karras(6, 5.0))
+    x_t = torch.randn((1, *SHAPE), dtype=torch.float64)
+
+    def end(guidance):
+        walked = sample(
+            IMAGES, sampler, [guidance], [step], x_T=x_t, noise=lambda draw: torch.zeros_like(x_t)
+        )
+        return next(iter(walked))[1]
+
+    a_t, a_s = ((1 + s**2) ** -0.5 for s in (step.sigma, step.sigma_next))
+    moved = a_s * (end(PiGDM(m)) - end(Guidance()))
+    x_vp = (a_t * x_t).requires_grad_()
+    x_0 = IMAGES(x_vp / a_t, step.sigma)
+    v = m.A.pinv(m.y - m.A(x_0)).detach()
+    (g,) = torch.autograd.grad(x_0, x_vp, v)
+    torch.testing.assert_close(moved, a_t * g, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("posterior", [False, True])
@@ -126,7 +149,9 @@ def test_diffpir_weighs_measurement_and_estimate():
 
 @pytest.mark.parametrize("method", ["mmps:iterations=2", "pigdm", "dps", "diffpir"])
 @pytest.mark.parametrize(
-    "sampler", [DDPM(), DDIM(0.0), DDIM(0.85), DPMSolverPP2M(), Rounds()], ids=lambda s: str(s)
+    "sampler",
+    [DDPM(), DDIM(0.0), DDIM(0.85), DPMSolverPP2M(), Rounds()],
+    ids=lambda s: type(s).__name__,
 )
 def test_images_of_a_batch_do_not_know_of_each_other(method, sampler):
     """A mixed batch too: of a method that goes back through the network, and one that does not."""

@@ -105,6 +105,12 @@ def _plain(make: Callable[..., Guidance]) -> Maker:
     return maker
 
 
+def _pigdm(
+    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
+) -> Guidance:
+    return PiGDM(m, adaptive=bool(options["adaptive"]), context=options["context"])
+
+
 def _mmps(
     m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
 ) -> Guidance:
@@ -143,8 +149,11 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "pigdm",
-            _plain(PiGDM),
-            options={"context": Option(0.0, 0.0, 100.0)},
+            _pigdm,
+            options={
+                "adaptive": Option(1, 0, 1, whole=True),
+                "context": Option(0.0, 0.0, 100.0),
+            },
             passes=lambda options: 1,
         ),
         Method(

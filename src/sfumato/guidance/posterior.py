@@ -68,33 +68,46 @@ def _share_of_estimate(step: Step) -> float:
 
 @final
 class PiGDM(Guidance):
-    """``x̂_0 = x_0 + σ_t² Jᵀ Aᵀ (r² A Aᵀ + σ_y² I)⁻¹ (y − A x_0)``  (ΠGDM, ICLR 2023).
+    """``x_s ← x_s + √(1 + σ_s²) Jᵀ Aᵀ (A Aᵀ + σ_y²/r² I)⁻¹ (y − A x_0)``  (ΠGDM, ICLR 2023).
 
     ``p(x_0 | x_t)`` is taken to be ``N(x_0, r² I)``, with ``r²`` the variance that Gaussian data
-    of standard deviation 0.5 would have. Without noise it is ``σ_t²/r² Jᵀ A⁺ (y − A x_0)``. With
-    ``context`` the difference to an overlap and to a guide is pulled back as well, times that.
+    of standard deviation 0.5 would have; without noise it is ``Jᵀ A⁺ (y − A x_0)``. The weight is
+    the paper's ``r_t² √α_t`` (its algorithm 1) in the variance-exploding form. Without
+    ``adaptive`` weights it is the plain gradient of ``log p(y | x_t)``,
+
+        x̂_0 = x_0 + σ_t² Jᵀ Aᵀ (r² A Aᵀ + σ_y² I)⁻¹ (y − A x_0)
+
+    which is exact for uncorrelated Gaussian data and goes too far for photographs, whose low
+    frequencies vary more than ``r²``. With ``context`` the difference to an overlap and to a guide
+    is pulled back as well, times that.
     """
 
     needs_gradient = True
-    posterior = True
 
-    def __init__(self, measurement: Measurement, *, context: float = 0.0) -> None:
+    def __init__(
+        self, measurement: Measurement, *, adaptive: bool = True, context: float = 0.0
+    ) -> None:
         self.m = measurement
+        self.adaptive = adaptive
         self.context = context
+        self.posterior = not adaptive
         self._K = Tikhonov(measurement.AF)
 
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
-        m, r_squared = self.m, posterior_variance(step.sigma)
-        v = self._K(m.y - m.A(x_0), m.sigma_y**2 / r_squared)
-        pulled = yield step.sigma**2 / r_squared * v
+        m = self.m
+        v = self._K(m.y - m.A(x_0), m.sigma_y**2 / posterior_variance(step.sigma))
+        pulled = yield self._weight(step) * v
         return x_0 + pulled
 
     @override
     def drawn(self, difference: Images, step: Step) -> Images | None:
-        if not self.context:
-            return None
-        return self.context * step.sigma**2 / posterior_variance(step.sigma) * difference
+        return self.context * self._weight(step) * difference if self.context else None
+
+    def _weight(self, step: Step) -> float:
+        if self.adaptive:
+            return math.hypot(1, step.sigma_next) / _share_of_estimate(step)
+        return step.sigma**2 / posterior_variance(step.sigma)
 
 
 @final

@@ -24,6 +24,7 @@ CASES = {
     "mmps:iterations=8": (0.1, 0.0),
     "mmps:iterations=1": (0.1, 0.0),
     "pigdm": (0.1, 0.0),
+    "pigdm:adaptive=0": (0.1, 0.0),
     "diffpir:lambda=1": (0.1, 0.0),
     "dps:zeta=0.1": (0.1, 0.0),
     "dps:zeta=1": (0.1, 0.0),

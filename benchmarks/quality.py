@@ -121,11 +121,17 @@ def rows(
 
 
 def kept(history: list[dict], models: dict[str, str], table: list[dict]) -> list[dict]:
-    """Return the last rows of what was not measured again, if the models are the same."""
-    if not history or any(history[-1].get(k, v) != v for k, v in models.items()):
+    """Return the last rows of what was not measured again, where their model is the same."""
+    if not history:
         return []
-    new = {(row["set"], row["task"]) for row in table}
-    return [row for row in history[-1]["figures"] if (row["set"], row["task"]) not in new]
+    last, new = history[-1], {(row["set"], row["task"]) for row in table}
+
+    def same(row: dict) -> bool:
+        model = "sr3" if row["task"].startswith("sr3") else "model"
+        return last.get(model) == models[model]
+
+    rows = last["figures"]
+    return [row for row in rows if (row["set"], row["task"]) not in new and same(row)]
 
 
 def main() -> None:

@@ -160,7 +160,7 @@ def test_their_checkpoint_is_converted_and_used(tmp_path, small):
     done = sfumato("models", "convert", pth, "--json", options, "-o", out, "--scale", 4)
     assert done.code == 0, done.err
     info = sfumato("models", "info", out)
-    assert "SR3: 4x" in info.out
+    assert re.search(r"^SR3 +4x", info.out, re.MULTILINE)
     result = tmp_path / "x.png"
     done = sfumato("upscale", small, "-o", result, "-n", out, "--steps", 2)
     assert done.code == 0, done.err

@@ -172,8 +172,8 @@ METHODS: dict[str, Method] = {
 class Chosen:
     """A method with its options, as ``parse_method`` reads it.
 
-    >>> str(parse_method("dps:zeta=3"))
-    'dps:zeta=3'
+    >>> str(parse_method("mmps:iterations=3"))
+    'mmps:iterations=3'
     """
 
     method: Method

@@ -69,3 +69,22 @@ def test_what_is_no_schedule_is_refused():
         EDM(0.0)
     with pytest.raises(SettingsError, match="sigma_max"):
         EDM(0.5, float("inf"))
+
+
+def test_only_pure_noise_is_replaced():
+    """A cosine schedule ends far beyond σ = 4096, a rescaled one at it."""
+    cosine = cosine_alpha_bar(1000)
+    last = float(sigma_of(cosine[-1]))
+    assert last > 20_000
+    assert VariancePreserving(cosine, "v").sigma_max == pytest.approx(last, rel=1e-9)
+    pure = linear_alpha_bar(1000)
+    pure[-1] = 0.0
+    assert VariancePreserving(pure, "v").sigma_max == pytest.approx(4096, rel=1e-6)
+
+
+def test_times_are_scaled_to_the_networks_own():
+    alpha_bar = linear_alpha_bar(2000, 5e-5, 1e-2)
+    sigma = sigma_of(alpha_bar[[0, 1000]])
+    plain, halved = (VariancePreserving(alpha_bar, time_scale=k)(sigma) for k in (1.0, 0.5))
+    torch.testing.assert_close(plain.c_noise, torch.tensor([0.0, 1000.0]).double())
+    torch.testing.assert_close(halved.c_noise, plain.c_noise / 2)

@@ -141,7 +141,9 @@ def test_rescaled_times_go_to_1000(tmp_path):
 
 def test_classes_must_be_told_where_there_are_any(tmp_path):
     x = draws(1, 3, 8, 8)
-    with pytest.raises(SettingsError, match="no class; expected one of its classes; give --class"):
+    with pytest.raises(
+        SettingsError, match=r"no class, .*; expected one of its 4 classes; give --class"
+    ):
         load_prior(written(tmp_path, n_classes=4)).denoiser(x, 0.5)
     with pytest.raises(SettingsError, match="knows no classes"):
         load_prior(written(tmp_path)).denoiser(x, 0.5, torch.tensor([0]))

@@ -7,7 +7,6 @@ from typing import final
 import torch
 
 from sfumato._typing import Images
-from sfumato.diffusion.discrete import VPDenoiser
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.diffusion.published import PublishedDenoiser
 
@@ -22,7 +21,7 @@ class ClassGuided:
 
     def __init__(
         self,
-        denoiser: EDMDenoiser | VPDenoiser | PublishedDenoiser,
+        denoiser: EDMDenoiser | PublishedDenoiser,
         label: int,
         guidance: float = 1.0,
     ) -> None:

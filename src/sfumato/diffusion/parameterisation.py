@@ -25,8 +25,8 @@ from sfumato.diffusion.denoiser import Prediction, time_of
 from sfumato.diffusion.schedule import sigma_of
 from sfumato.errors import SettingsError
 
-#: ``ᾱ`` of a last time that is pure noise: σ = 4096 stands for infinity.
-_LEAST_ALPHA_BAR = 2.0**-24
+#: ``ᾱ`` of a last time that is pure noise, below ``_NOTHING``: σ = 4096 stands for infinity.
+_LEAST_ALPHA_BAR, _NOTHING = 2.0**-24, 1e-12
 #: Below this σ a network of EDM is not asked: ``c_out`` lets nearly nothing through.
 _SMALLEST_SIGMA = 1e-6
 
@@ -57,7 +57,8 @@ class VariancePreserving:
     """A network of discrete times of a schedule ``alpha_bar``, which may be asked between them.
 
     The time of a σ is interpolated linearly over log σ. With ``whole_times`` it is rounded: for
-    networks that look times up in a table.
+    networks that look times up in a table. The network's own times are the indices times
+    ``time_scale``.
 
     >>> from sfumato.diffusion import linear_alpha_bar
     >>> form = VariancePreserving(linear_alpha_bar(), "eps")
@@ -68,7 +69,12 @@ class VariancePreserving:
     """
 
     def __init__(
-        self, alpha_bar: Tensor, prediction: Prediction = "eps", *, whole_times: bool = False
+        self,
+        alpha_bar: Tensor,
+        prediction: Prediction = "eps",
+        *,
+        whole_times: bool = False,
+        time_scale: float = 1.0,
     ) -> None:
         if alpha_bar.ndim != 1 or len(alpha_bar) < 2 or not (alpha_bar.diff() < 0).all():
             raise SettingsError(
@@ -77,7 +83,11 @@ class VariancePreserving:
             )
         self.prediction: Prediction = prediction
         self.whole_times = whole_times
-        self._log_sigma = sigma_of(alpha_bar.double().clamp(min=_LEAST_ALPHA_BAR)).log()
+        self.time_scale = time_scale
+        values = alpha_bar.double()
+        # A cosine schedule ends at less than the stand-in for 0: it stays as it is.
+        least = min(_LEAST_ALPHA_BAR, float(values[values > _NOTHING].min()))
+        self._log_sigma = sigma_of(values.clamp(min=least)).log()
 
     @property
     def sigma_max(self) -> float:
@@ -97,7 +107,7 @@ class VariancePreserving:
 
     def _time(self, sigma: Tensor) -> Tensor:
         t = time_of(self._log_sigma.to(sigma.device), sigma)
-        return (t.round() if self.whole_times else t).to(sigma.dtype)
+        return (self.time_scale * (t.round() if self.whole_times else t)).to(sigma.dtype)
 
 
 @final

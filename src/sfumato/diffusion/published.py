@@ -107,6 +107,6 @@ class PublishedDenoiser(nn.Module):
             raise SettingsError(
                 "no class, for a network that knows images of classes only",
                 expected=f"one of its {self.n_labels} classes",
-                do="choose one, with guidance 1",
+                do="give --class NAME, a number, or auto with a --classifier",
             )
         return torch.full((len(x),), self.no_class, device=x.device)

@@ -96,19 +96,23 @@ def convert(
 
 def load(source: Source, device: torch.device, precision: Precision) -> Prior:
     """Return the model; raises ModelError where it is damaged or no prior."""
-    from sfumato.diffusion.discrete import VPDenoiser
+    from sfumato.diffusion.parameterisation import VariancePreserving
+    from sfumato.diffusion.published import PublishedDenoiser
     from sfumato.zoo.adm_network import build_adm
 
     form, options = read(source)
     _check_prior(form, source.path)
-    denoiser = VPDenoiser(
-        build_adm(form, options, tensors_of(source), precision),
+    parameterisation = VariancePreserving(
         options.alpha_bar(),
         "x_0" if options.predict_xstart else "eps",
+        time_scale=options.time_scale,
+    )
+    denoiser = PublishedDenoiser(
+        build_adm(form, options, tensors_of(source), precision),
+        parameterisation,
         stride=form.stride,
         precision=precision,
-        n_classes=form.n_classes,
-        time_scale=options.time_scale,
+        n_labels=form.n_classes or 0,
     )
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     image_size = options.image_size or form.side
@@ -118,7 +122,7 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
         digest=digest_of(source, options),
         tile=-(-image_size // form.stride) * form.stride,
         stride=form.stride,
-        sigma_max=denoiser.sigma_max,
+        sigma_max=parameterisation.sigma_max,
         precision=precision,
         n_parameters=sum(p.numel() for p in denoiser.parameters()),
         card=source.card or _card(source, form, options),

@@ -81,7 +81,6 @@ class Prior:
         """
         from sfumato.diffusion.classes import ClassGuided
         from sfumato.diffusion.classifier import ClassifierGuided
-        from sfumato.diffusion.discrete import VPDenoiser
         from sfumato.diffusion.precondition import EDMDenoiser
         from sfumato.diffusion.published import PublishedDenoiser
 
@@ -96,7 +95,7 @@ class Prior:
                     f"guidance {guidance:g} of a model that always has a class",
                     expected="1, or a classifier",
                 )
-            if not isinstance(denoiser, EDMDenoiser | VPDenoiser | PublishedDenoiser):
+            if not isinstance(denoiser, EDMDenoiser | PublishedDenoiser):
                 raise SettingsError(f"the class {name!r}", expected="a model that has none yet")
             denoiser = ClassGuided(denoiser, index, weight)
         said = f"{self.digest} class {index} guidance {guidance}"

@@ -7,6 +7,7 @@ from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNe
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
 from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
+from sfumato.nn.widen import widened
 
 __all__ = [
     "PRESETS",
@@ -25,4 +26,5 @@ __all__ = [
     "UNetConfig",
     "seeded_sr3",
     "seeded_unet",
+    "widened",
 ]

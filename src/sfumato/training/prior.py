@@ -15,7 +15,7 @@ from typing_extensions import override
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import SettingsError
 from sfumato.io.checkpoints import save_checkpoint
-from sfumato.nn import seeded_unet
+from sfumato.nn import UNet, seeded_unet, widened
 from sfumato.training._draws import Draws
 from sfumato.training.events import Event
 from sfumato.training.iterates import Iterates
@@ -92,6 +92,8 @@ class PriorLesson(Lesson):
             return EDMDenoiser(seeded_unet(s.network, s.seed), s.sigma_data, s.precision)
         model, config = load_denoiser(s.init, precision=s.precision)
         differ = [name for name in _FORM if getattr(config, name) != getattr(s, name)]
+        if differ == ["channels"] and isinstance(model.net, UNet):
+            return EDMDenoiser(widened(model.net, s.channels, s.seed), s.sigma_data, s.precision)
         if differ:
             raise SettingsError(
                 f"{s.init} has another network: "

@@ -151,7 +151,8 @@ def ascending(value: tuple[float, float]) -> tuple[float, float]:
 class PriorSettings(RunSettings):
     """Everything that decides the weights of a prior, but for the photographs and the machine.
 
-    Network: ``channels``, ``blocks``, ``unshuffle``, ``embedding`` as in ``UNetConfig``.
+    Network: ``channels``, ``blocks``, ``unshuffle``, ``embedding`` as in ``UNetConfig``; it may be
+    wider than that of ``init`` (``sfumato.nn.widened``).
 
     Noise: ``ln σ`` is normal with ``log_sigma_mean`` and ``log_sigma_std``, or, in a share of
     ``wide_share``, uniform between the logarithms of ``wide_sigma``.

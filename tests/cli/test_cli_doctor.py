@@ -6,7 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sfumato.cli import app
+from sfumato.errors import SettingsError
 from sfumato.pipeline import doctor
+from sfumato.pipeline.kernels import Paying, recall
+from sfumato.zoo import load_prior
 
 
 def run(*args):
@@ -38,13 +41,36 @@ def test_more_threads_than_cores_are_wrong(monkeypatch):
     assert found["cpu"].wrong
 
 
-@pytest.mark.parametrize("native", ["bf16", "fp32"])
-def test_times_are_told_of_both_arithmetics(monkeypatch, native):
-    monkeypatch.setattr(doctor, "best_precision", lambda device: native)
-    timed, chosen = doctor.measure("embedded", side=32, repeats=1)
-    assert chosen == native
+def test_times_are_told_of_what_the_device_computes_in(monkeypatch):
+    monkeypatch.setattr(doctor, "is_native", lambda device, precision: precision != "fp16")
+    timed = list(doctor.measure("embedded", side=32))
     assert [t.precision for t in timed] == ["fp32", "bf16"]
-    assert all(t.milliseconds > 0 for t in timed)
+    assert all(t.eager > 0 and t.compiled is None for t in timed)
+
+
+@pytest.mark.parametrize(
+    ("paying", "said"),
+    [
+        (Paying(0.4, 0.2, 8), r"400 ms an eval.*, 200 ms compiled, which took 8 s; --kernels auto "
+         r"compiles for such tiles, for more than 40 evaluations"),
+        (Paying(0.4, 0.41, 8), r"400 ms an .*, 410 ms compiled, .*--kernels auto stays eager"),
+        (None, r"ms an evaluation; no compiler here"),
+    ],
+)  # fmt: skip
+def test_compiling_is_measured_and_remembered(monkeypatch, tmp_path, paying, said):
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+
+    def measured(prior, side):
+        if paying is None:
+            raise SettingsError("no compiler here")
+        return paying
+
+    monkeypatch.setattr(doctor, "measure_kernels", measured)
+    result = run("doctor", "--measure", "--tile", "32")
+    assert result.exit_code == 0, result.output
+    assert re.search(said, result.output), result.output
+    prior = load_prior()
+    assert recall(prior, 32) == paying
 
 
 def test_the_overhead_is_told_of_a_model(tmp_path):

@@ -194,10 +194,25 @@ def test_a_run_starts_from_given_weights(finished, photographs, tmp_path):
     list(train_prior(settings, photographs, tmp_path))
     a, b = weights(tmp_path / "prior.safetensors"), weights(init)
     assert all(torch.allclose(a[k].float(), b[k].float(), atol=1e-6) for k in a)
-    with pytest.raises(SettingsError, match=r"another network: channels \(4, 8\)"):
-        next(train_prior(variant(init=init, channels=(4, 16)), photographs, tmp_path / "b"))
+    with pytest.raises(SettingsError, match=r"another network: embedding 8"):
+        next(train_prior(variant(init=init, embedding=16), photographs, tmp_path / "b"))
+    with pytest.raises(SettingsError, match="none narrower"):
+        next(train_prior(variant(init=init, channels=(4, 4)), photographs, tmp_path / "b"))
     with pytest.raises(ModelError, match="no prior"):
         next(train_prior(variant(init="nothing"), photographs, tmp_path / "c"))
+
+
+def test_a_run_goes_on_with_a_wider_network(finished, photographs, tmp_path):
+    narrow = finished[0] / "prior.safetensors"
+    settings = variant(
+        init=str(narrow), channels=(8, 16), steps=1, learning_rate=1e-9, weight_decay=0
+    )
+    list(train_prior(settings, photographs, tmp_path))
+    wide = load_prior(tmp_path / "prior.safetensors", precision="fp32")
+    before = load_prior(narrow, precision="fp32")
+    assert wide.n_parameters > 2 * before.n_parameters
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(wide.denoiser(x, 0.5), before.denoiser(x, 0.5), rtol=0, atol=0.02)
 
 
 def test_another_checkpoint_is_no_state(finished, photographs, tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sfumato.errors import SettingsError
 
 if TYPE_CHECKING:
     from sfumato.pipeline.vote import Elected
     from sfumato.zoo import Classifier, Prior
+    from sfumato.zoo.prior import AskedPrecision
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Asked:
 
     model: str
     device: str
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: AskedPrecision
     label: str | None
     classifier: Path | None
     guidance: float | None

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli.running import guarded, say
 
+if TYPE_CHECKING:
+    from sfumato.pipeline.doctor import Timed
+
 
 @guarded
 def doctor(
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time an evaluation of the network, too.")
+        bool, typer.Option("--measure", help="Time the network, and whether compiling it pays.")
     ] = False,
     model: Annotated[str, typer.Option("-n", "--model", help="Name or path.")] = "embedded",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    tile: Annotated[
+        int | None, typer.Option("-t", "--tile", min=16, help="Side to measure [the model's].")
+    ] = None,
 ) -> None:
     """Say what this machine has, what will be used of it, and why."""
     from sfumato.pipeline import doctor as surgery
@@ -27,13 +34,25 @@ def doctor(
         say(f"{mark} {finding.about}: {finding.found}{why}")
         wrong += finding.wrong
     if measure:
-        timed, chosen = surgery.measure(model, device=device)
-        for one in timed:
-            auto = ", which --precision auto takes" if one.precision == chosen else ""
-            say(
-                f"  {model} on {device}, {one.side} x {one.side}, {one.precision}: "
-                f"{one.milliseconds:.0f} ms an evaluation{auto}"
-            )
+        for one in surgery.measure(model, device=device, side=tile, compiled=True):
+            say(f"  {model} on {device}, {one.side} x {one.side}, {_times(one)}")
     if wrong:
         say(f"{wrong} to be mended, marked with !")
         raise typer.Exit(1)
+
+
+def _times(one: Timed) -> str:
+    """Say how long an evaluation takes, and what "auto" will make of it."""
+    from sfumato.pipeline.kernels import Paying
+
+    text = f"{one.precision}: {one.eager:.0f} ms an evaluation"
+    if one.why:
+        return f"{text}; {one.why}"
+    if one.compiled is None:
+        return text
+    gain = one.eager - one.compiled
+    text += f", {one.compiled:.0f} ms compiled, which took {one.compiling:.0f} s; "
+    after = math.ceil(1e3 * one.compiling / gain) if gain > 0 else 0
+    if Paying(one.eager, one.compiled, 0.0).kernels(1) == "eager":
+        return text + "--kernels auto stays eager for such tiles"
+    return text + f"--kernels auto compiles for such tiles, for more than {after} evaluations"

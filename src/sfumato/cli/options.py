@@ -74,12 +74,21 @@ class Progress(StrEnum):
     none = "none"
 
 
+class Kernels(StrEnum):
+    """What computes the network."""
+
+    auto = "auto"
+    eager = "eager"
+    compiled = "compiled"
+
+
 class Precision(StrEnum):
     """Arithmetic of the network."""
 
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
 
 
 Input = Annotated[Path, typer.Argument(help="A picture, or a folder of them.", metavar="INPUT")]
@@ -313,6 +322,13 @@ class Shared:
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = (
         Precision.auto
     )
+    kernels: Annotated[
+        Kernels,
+        typer.Option(
+            help="Of the network: compiled takes a while, and pays for some. Default: what "
+            "`sfumato doctor --measure` has found to pay."
+        ),
+    ] = Kernels.auto
     recursive: RecursiveOption = False
     skip_existing: SkipOption = False
     continue_on_error: ContinueOption = False
@@ -399,6 +415,7 @@ class Shared:
             overlap=self.overlap,
             stitch=self.stitch,
             order=self.order,
+            kernels=self.kernels,
             levels=self.levels,
             batch=self.batch,
             seed=self.seed,

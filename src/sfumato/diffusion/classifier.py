@@ -19,14 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from sfumato._typing import Images
+from sfumato.diffusion.arithmetic import Precision, compute
 from sfumato.diffusion.denoiser import Denoiser, time_of
-from sfumato.diffusion.precondition import (
-    Precision,
-    check_images,
-    mirror_to_multiple,
-    per_image,
-    supports_bf16,
-)
+from sfumato.diffusion.precondition import check_images, mirror_to_multiple, per_image
 from sfumato.diffusion.schedule import sigma_of
 from sfumato.errors import SettingsError
 
@@ -68,16 +63,12 @@ class NoisyClassifier(nn.Module):
     def forward(self, x_t: Images, sigma: float | Tensor) -> Tensor:
         """Return ``log p(c | x_t)`` (batch, classes), float32, of images of its side."""
         check_images(x_t)
-        if self.precision == "bf16" and not supports_bf16(x_t.device):
-            raise SettingsError(f"bf16 on {x_t.device}", do='use precision="fp32" there')
         s = per_image(sigma, x_t)
         exact = torch.as_tensor(sigma, dtype=torch.float64, device="cpu").reshape(-1)
         t = self.time_scale * time_of(self._log_sigma, exact).to(x_t.device, torch.float32)
         x = (x_t.float() * (1 + s.square()).rsqrt()).contiguous(memory_format=torch.channels_last)
-        half = self.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            logits: Tensor = self.net(x, t.expand(len(x)))
-        log_p: Tensor = logits.float().log_softmax(dim=1)
+        logits = compute(self.net, self.precision, x, t.expand(len(x)))
+        log_p: Tensor = logits.log_softmax(dim=1)
         return log_p
 
     def gradient(self, x_t: Images, sigma: float | Tensor, label: int) -> Tensor:

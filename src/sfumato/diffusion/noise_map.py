@@ -15,7 +15,8 @@ from typing import final
 from torch import Tensor, nn
 
 from sfumato._typing import Images
-from sfumato.diffusion.precondition import Precision, check_images, evaluate, per_image
+from sfumato.diffusion.arithmetic import Precision
+from sfumato.diffusion.precondition import check_images, evaluate, per_image
 from sfumato.nn import DRUNet, FFDNet
 
 

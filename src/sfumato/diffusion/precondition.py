@@ -11,16 +11,15 @@ every noise level; at small σ it only has to find the noise, at large σ the pi
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from sfumato._typing import Images
+from sfumato.diffusion.arithmetic import PRECISIONS, Precision, compute
 from sfumato.errors import SettingsError, ShapeError
 from sfumato.nn import SR3, UNet
-
-Precision: TypeAlias = Literal["fp32", "bf16"]
 
 #: Below this the network is not asked: ``c_out`` lets less than 1e-6 of its answer through.
 _SMALLEST_SIGMA = 1e-6
@@ -31,8 +30,8 @@ class EDMDenoiser(nn.Module):
     """``D(x_t, sigma)``: the estimate of ``x_0`` in ``x_t = x_0 + sigma eps``, by a U-Net.
 
     Any height and width from 1 will do: the sides are mirrored up to a multiple of the network's
-    stride and cut again. It computes in float32; ``precision="bf16"`` runs the network, and
-    nothing else, in bfloat16 where the device can. The answer has the dtype and device of ``x_t``.
+    stride and cut again. It computes in float32; ``precision`` "bf16" or "fp16" runs the network,
+    and nothing else, in 16 bits. The answer has the dtype and device of ``x_t``.
 
     >>> from sfumato.nn import UNetConfig
     >>> net = UNet(UNetConfig(channels=(4, 8), blocks=1, embedding=8))
@@ -46,8 +45,8 @@ class EDMDenoiser(nn.Module):
         super().__init__()
         if not 0 < sigma_data < float("inf"):
             raise SettingsError(f"sigma_data = {sigma_data}", expected="a positive number")
-        if precision not in ("fp32", "bf16"):
-            raise SettingsError(f"precision {precision!r}", expected='"fp32" or "bf16"')
+        if precision not in PRECISIONS:
+            raise SettingsError(f"precision {precision!r}", expected=", ".join(PRECISIONS))
         # torch's stubs leave this form of `to` out.
         self.net: UNet | SR3 = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sigma_data = sigma_data
@@ -87,40 +86,21 @@ def evaluate(
     """Return ``F(x, level)``, given a condition or a class if there is one, in float32.
 
     Any size will do. It is computed in ``precision``; the sides are mirrored up to multiples of
-    ``stride`` and cut again. Raises SettingsError where the device has no bfloat16.
+    ``stride`` and cut again. Raises SettingsError where the device cannot compute so, and
+    ModelError where it overflows.
     """
     height, width = x.shape[-2:]
-    half = precision == "bf16"
-    if half and not supports_bf16(x.device):
-        raise SettingsError(f"bf16 on {x.device}", do='use precision="fp32" there')
     inputs = [v for v in (x, condition) if v is not None]
     x, *given = (
         mirror_to_multiple(v, stride).contiguous(memory_format=torch.channels_last) for v in inputs
     )
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-        classes = {} if label is None else {"label": label}
-        f: Tensor = net(x, level, *given, **classes)
-    return f[..., :height, :width].float()
+    classes = {} if label is None else {"label": label}
+    return compute(net, precision, x, level, *given, **classes)[..., :height, :width]
 
 
 def level_of(sigma: Tensor) -> Tensor:
     """Return the number that stands for a noise level in a network: ``ln(σ) / 4``, (batch,)."""
     return sigma.clamp(min=_SMALLEST_SIGMA).log().flatten() / 4
-
-
-def supports_bf16(device: torch.device) -> bool:
-    """Whether autocast to bfloat16 works on ``device`` (not whether it is faster)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu"
-
-
-def best_precision(device: torch.device) -> Precision:
-    """Return "bf16" where ``device`` computes in it natively, else "fp32"."""
-    if device.type == "cpu":
-        native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return "bf16" if native else "fp32"
-    return "bf16" if supports_bf16(device) else "fp32"
 
 
 def mirror_to_multiple(x: Tensor, multiple: int) -> Tensor:

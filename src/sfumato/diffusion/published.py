@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sfumato._typing import Images
+from sfumato.diffusion.arithmetic import Precision
 from sfumato.diffusion.parameterisation import Parameterisation
-from sfumato.diffusion.precondition import Precision, check_images, evaluate, per_image
+from sfumato.diffusion.precondition import check_images, evaluate, per_image
 from sfumato.errors import SettingsError, ShapeError
 
 

@@ -30,8 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato._typing import CoarseImages, Images
+from sfumato.diffusion.arithmetic import Precision
 from sfumato.diffusion.denoiser import Denoiser
-from sfumato.diffusion.precondition import Precision, evaluate, level_of, per_image
+from sfumato.diffusion.precondition import evaluate, level_of, per_image
 from sfumato.errors import SettingsError, ShapeError
 
 SR3Prediction: TypeAlias = Literal["eps", "v", "x_0", "edm"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,11 +13,19 @@ from pathlib import Path
 import torch
 
 from sfumato._version import __version__
-from sfumato.diffusion import denoise
-from sfumato.diffusion.precondition import best_precision, supports_bf16
+from sfumato.diffusion.arithmetic import (
+    PRECISIONS,
+    Precision,
+    best_precision,
+    is_native,
+    supports,
+)
+from sfumato.errors import SettingsError
+from sfumato.pipeline.kernels import measure_kernels, remember, time_evaluation
 from sfumato.pipeline.memory import available_bytes
 from sfumato.tiling import micro_batch_on
-from sfumato.zoo import Prior, list_priors, load_prior
+from sfumato.zoo import list_priors, load_prior
+from sfumato.zoo.prior import as_device
 
 #: What an extra brings, by a module of it.
 EXTRAS = {
@@ -107,7 +114,7 @@ def _precision(device: torch.device) -> Finding:
     chosen = best_precision(device)
     if chosen == "bf16":
         why = "computed natively here, which is faster; --precision fp32 for all digits"
-    elif supports_bf16(device):
+    elif supports(device, "bf16"):
         why = "bfloat16 would be emulated, and slower"
     else:
         why = "this device has no bfloat16"
@@ -138,39 +145,42 @@ def _models() -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class Timed:
-    """Milliseconds of one evaluation of a tile of ``side`` pixels, in one arithmetic."""
+    """Milliseconds of one evaluation of a tile of ``side`` pixels, in one arithmetic.
 
-    precision: str
+    ``compiled`` are those of compiled kernels, or None where ``why`` says that there are none;
+    making them took ``compiling`` seconds.
+    """
+
+    precision: Precision
     side: int
-    milliseconds: float
+    eager: float
+    compiled: float | None = None
+    compiling: float = 0.0
+    why: str = ""
 
 
 def measure(
-    model: str, *, device: str = "cpu", side: int | None = None, repeats: int = 3
-) -> tuple[list[Timed], str]:
-    """Time an evaluation of a tile in each arithmetic of the device, the best of ``repeats``.
+    model: str, *, device: str = "cpu", side: int | None = None, compiled: bool = False
+) -> Iterator[Timed]:
+    """Time an evaluation of a tile in each arithmetic that the device has.
 
-    Returns the times, and the arithmetic that ``--precision auto`` takes.
+    With ``compiled`` in the chosen one by compiled kernels, too: that is remembered, and decides
+    what ``--kernels auto`` takes from then on. Raises SettingsError.
     """
-    where = torch.device(device)
-    timed = []
-    for precision in ("fp32", "bf16"):
-        if precision == "bf16" and not supports_bf16(where):
+    where = as_device(device)
+    for precision in PRECISIONS:
+        if not is_native(where, precision):
             continue
         prior = load_prior(model, device=device, precision=precision)
-        n = side or prior.tile
-        timed.append(Timed(precision, n, 1e3 * _evaluation(prior, n, where, repeats)))
-    return timed, best_precision(where)
-
-
-def _evaluation(prior: Prior, side: int, device: torch.device, repeats: int) -> float:
-    x = torch.zeros((1, 3, side, side), device=device)
-    condition = x if prior.super_resolution is not None else None
-    took = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        denoise(prior.denoiser, x, min(1.0, prior.sigma_max), condition)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        took.append(time.perf_counter() - began)
-    return min(took[1:])
+        n, chosen = side or prior.tile, precision == best_precision(where)
+        eager = time_evaluation(prior, n) * 1e3
+        if not (compiled and chosen):
+            yield Timed(precision, n, eager)
+            continue
+        try:
+            paying = measure_kernels(prior, n)
+        except SettingsError as error:
+            yield Timed(precision, n, eager, why=str(error))
+            continue
+        remember(paying, prior, n)
+        yield Timed(precision, n, 1e3 * paying.eager, 1e3 * paying.compiled, paying.compiling)

@@ -37,7 +37,7 @@ from sfumato.io.masters import check_master, is_opaque
 from sfumato.io.windows import PictureWindows, open_windows, picture_shape
 from sfumato.operators import BlockSensing, Degradation, WalshHadamard, links
 from sfumato.pipeline.finish import quantise, settle
-from sfumato.pipeline.jobs import Streamed, job_of, plan_of, threads_of
+from sfumato.pipeline.jobs import Streamed, as_begun, job_of, plan_of, threads_of
 from sfumato.pipeline.kept import kept_in
 from sfumato.pipeline.memory import check_memory
 from sfumato.pipeline.problem import Problem, Source, make_problem
@@ -129,6 +129,7 @@ def restore_file(
             limit_pixels,
         )
         return (yield from restored)
+    settings = as_begun(job_of(target), settings, restart=restart)
     picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
     if picture is not None and resolved is not None:
         _check_streamed(picture, target, restart=restart)

@@ -29,6 +29,7 @@ from sfumato.pipeline.levels import grown
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Event, Run
+from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource
 from sfumato.tiling import Canvas, Executor, InProcess, Tile, TilePlan
 from sfumato.zoo import Prior
@@ -87,6 +88,15 @@ def threads_of(folder: Path, otherwise: int, *, restart: bool = False) -> int:
     """Return the threads that a job was begun with, which it goes on with; else ``otherwise``."""
     found = None if restart else Job.plan_in(folder).get("threads")
     return found if isinstance(found, int) else otherwise
+
+
+def as_begun(folder: Path, settings: Settings, *, restart: bool = False) -> Settings:
+    """Return ``settings`` with the kernels that a job was begun with, where none are asked for."""
+    begun = {} if restart else Job.plan_in(folder).get("settings")
+    kernels = begun.get("kernels") if isinstance(begun, dict) else None
+    if settings.kernels == "auto" and kernels in ("eager", "compiled"):
+        return settings.model_copy(update={"kernels": kernels})
+    return settings
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 
 from sfumato._typing import Shape
 from sfumato.diffusion import Guidance, NoiseField, karras
+from sfumato.diffusion.arithmetic import Kernels
 from sfumato.errors import SettingsError
 from sfumato.guidance import Chosen, Measurement, parse_method
 from sfumato.operators import Operator, Window
+from sfumato.pipeline.kernels import choose_kernels
 from sfumato.pipeline.limits import at_most, check_tile, check_whole, within_range
 from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
 from sfumato.pipeline.problem import Problem, Source, by_windows
@@ -39,6 +41,7 @@ class Resolved:
     stitch: Stitch
     order: Order
     levels: int
+    kernels: Kernels
     batch: int | None
     seed: int
     samples: int
@@ -143,6 +146,7 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         stitch="whole",
         order=s.order,
         levels=1,
+        kernels="eager",
         batch=s.batch,
         seed=s.seed,
         samples=s.samples,
@@ -151,9 +155,18 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     resolved = replace(
         resolved, stitch=stitch, levels=s.levels or _levels(source, resolved, prior)
     )
+    resolved = replace(resolved, kernels=_kernels(s, resolved, A, prior))
     _check(resolved, source, prior.super_resolution is not None)
     check_whole(resolved.stitch, A, prior)
     return resolved
+
+
+def _kernels(s: Settings, r: Resolved, A: Operator, prior: Prior) -> Kernels:
+    """Take what is asked for, or what pays for the tiles of the finest level."""
+    height, width = A.in_shape[1:]
+    side = r.tile if r.stitch != "whole" else height if height == width else 0
+    n_tiles = max(1, math.ceil(height / r.tile)) * max(1, math.ceil(width / r.tile))
+    return choose_kernels(s.kernels, prior, side, n_tiles * r.steps)
 
 
 def _objective(source: Source, s: Settings, prior: Prior, asked: Chosen | None) -> Objective:

@@ -213,6 +213,7 @@ class Run:
             micro_batch=micro_batch_on(device) if several else 1,
             batch=r.batch,
             threads=threads,
+            kernels=r.kernels,
         )
         self.engine = Engine(restorer, executor or InProcess())
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)

@@ -40,6 +40,8 @@ class Settings(BaseModel):
     tile: int | None = Field(None, ge=16, le=65_536)
     overlap: int | None = Field(None, ge=0)
     stitch: StitchChoice = "auto"
+    #: What computes the network: "auto" is what was measured to pay (sfumato.pipeline.kernels).
+    kernels: Literal["auto", "eager", "compiled"] = "auto"
     order: Literal["raster", "reverse", "centre", "known-first"] = "raster"
     levels: int | None = Field(None, ge=1, le=12)
     batch: int | None = Field(None, ge=1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, denoise
+from sfumato.diffusion.arithmetic import Kernels, use_kernels
 
 #: A GPU gets more tiles at once as long as less than this share of its memory is used.
 _PLENTY = 0.4
@@ -30,17 +31,25 @@ class InMicroBatches:
     """A denoiser that sees exactly ``size`` images at once; a last batch is filled up.
 
     Kernels of a GPU depend on the size of a batch, and bits on the kernel: with one size only, an
-    image has the same bits whatever it was batched with. ``condition`` holds an image for each.
+    image has the same bits whatever it was batched with. ``condition`` holds an image for each;
+    ``kernels`` are those that compute the network.
     """
 
-    def __init__(self, denoiser: Denoiser, size: int, condition: Images | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        size: int,
+        condition: Images | None = None,
+        kernels: Kernels = "eager",
+    ) -> None:
         self.denoiser = denoiser
         self.size = size
         self.condition = condition
+        self.kernels: Kernels = kernels
 
     def given(self, condition: Images | None) -> InMicroBatches:
         """Return the same with a condition, for batches of as many images."""
-        return InMicroBatches(self.denoiser, self.size, condition)
+        return InMicroBatches(self.denoiser, self.size, condition, self.kernels)
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
@@ -48,7 +57,9 @@ class InMicroBatches:
         for k in range(0, len(x_t), self.size):
             part = x_t[k : k + self.size]
             c = None if self.condition is None else self._full(self.condition[k : k + self.size])
-            estimates.append(denoise(self.denoiser, self._full(part), sigma, c)[: len(part)])
+            with use_kernels(self.kernels):
+                full = denoise(self.denoiser, self._full(part), sigma, c)
+            estimates.append(full[: len(part)])
         return torch.cat(estimates) if len(estimates) > 1 else estimates[0]
 
     def _full(self, part: Tensor) -> Tensor:

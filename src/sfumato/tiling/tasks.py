@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sfumato._typing import Images, Shape
 from sfumato.diffusion import Chain, Denoiser, Guidance, NoiseField, Step
+from sfumato.diffusion.arithmetic import Kernels
 from sfumato.guidance import Guide, Measurement, Paste
 from sfumato.operators import Window
 from sfumato.samplers import Jump, Sampler, sample
@@ -69,6 +70,7 @@ class Restorer:
     batch: int | None = None
     #: Threads of an evaluation (None: as many as the process has).
     threads: int | None = None
+    kernels: Kernels = "eager"
 
     @cached_property
     def room(self) -> Room:
@@ -78,7 +80,7 @@ class Restorer:
     @cached_property
     def network(self) -> InMicroBatches:
         """The denoiser, in batches of one size."""
-        return InMicroBatches(self.denoiser, self.micro_batch)
+        return InMicroBatches(self.denoiser, self.micro_batch, kernels=self.kernels)
 
     @contextmanager
     def own_threads(self) -> Iterator[None]:

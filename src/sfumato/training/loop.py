@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, final
 
+from sfumato.diffusion.arithmetic import Kernels, use_kernels
 from sfumato.errors import ModelError
 from sfumato.io.checkpoints import load_checkpoint
 from sfumato.training.events import (
@@ -75,8 +76,6 @@ def train(
     run = Run(settings, lesson(str(device)), device, schedule.processes)
     if state.is_file():
         run.restore(state)
-    if schedule.compile_network:
-        run.model.get_submodule("net").compile(dynamic=False)
     yield Started(
         step=run.step,
         n_steps=settings.steps,
@@ -85,7 +84,7 @@ def train(
         n_holdout=run.lesson.n_holdout,
         skipped=run.lesson.source.skipped,
     )
-    yield from _advance(run, state, _Clock(schedule), schedule.stop)
+    yield from _advance(run, state, schedule)
     if run.step < settings.steps:
         yield Stopped(run.step)
         return
@@ -95,11 +94,14 @@ def train(
     yield Finished(run.step, end)
 
 
-def _advance(run: Run, state: Path, clock: _Clock, stop: Callable[[], bool]) -> Iterator[Event]:
+def _advance(run: Run, state: Path, schedule: Schedule) -> Iterator[Event]:
     """Take steps until all are done or it is time to stop, and leave the state saved."""
+    clock, stop = _Clock(schedule), schedule.stop
+    kernels: Kernels = "compiled" if schedule.compile_network else "eager"
     main, told = run.processes.main, len(run.lesson.source.skipped)
     while run.step < run.settings.steps:
-        run.advance()
+        with use_kernels(kernels):
+            run.advance()
         last = run.step == run.settings.steps
         asked, due = run.processes.any(stop() or (main and clock.over()), main and clock.due())
         stopping = asked and not last

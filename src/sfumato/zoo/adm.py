@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sfumato.diffusion.precondition import Precision
+    from sfumato.diffusion.arithmetic import Precision
     from sfumato.zoo.adm_layout import ADMForm
     from sfumato.zoo.adm_options import ADMOptions
 

@@ -19,7 +19,7 @@ from sfumato.zoo.adm_layout import ADMForm
 from sfumato.zoo.adm_options import ADMOptions
 
 if TYPE_CHECKING:
-    from sfumato.diffusion.precondition import Precision
+    from sfumato.diffusion.arithmetic import Precision
 
 _COLOURS = 3
 _RESIDUAL = {
@@ -39,6 +39,7 @@ _ENDS = {
     "out.2": "conv_out",
     "label_emb": "class_embedding",
 }
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: Layers that stay in float32, where little time is spent and rounding would be seen.
 _EXACT = ("conv_in", "conv_out", "time_embedding", "class_embedding")
 
@@ -66,17 +67,15 @@ def build_adm(
     tensors: Mapping[str, Tensor],
     precision: Precision = "fp32",
 ) -> ADMNet:
-    """Return the network with these weights, on the CPU; in "bf16" those of its bulk are rounded.
+    """Return the network with these weights, on the CPU; in 16 bits those of its bulk are rounded.
 
     Raises ModelError where the heads do not fit, or diffusers is not there.
     """
     with torch.device("meta"):
         unet = _empty(form, options)
-    half = precision == "bf16"
+    half = _HALVES.get(precision)
     # One after the other, so that no more than one is there twice.
-    converted = {
-        name: _rounded(name, t) if half else t for name, t in _converted(form, options, tensors)
-    }
+    converted = {name: _rounded(name, t, half) for name, t in _converted(form, options, tensors)}
     unet.load_state_dict(converted, strict=True, assign=True)
     return ADMNet(unet)
 
@@ -205,5 +204,5 @@ def _places(form: ADMForm) -> Iterator[tuple[str, str]]:
         yield resize, f"{up}.upsamplers.0"
 
 
-def _rounded(name: str, t: Tensor) -> Tensor:
-    return t if t.ndim < 2 or name.startswith(_EXACT) else t.bfloat16()
+def _rounded(name: str, t: Tensor, half: torch.dtype | None) -> Tensor:
+    return t if half is None or t.ndim < 2 or name.startswith(_EXACT) else t.to(half)

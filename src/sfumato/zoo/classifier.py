@@ -28,8 +28,8 @@ def load_classifier(
 
     Raises ModelError where it is missing, damaged or no classifier.
     """
+    from sfumato.diffusion.arithmetic import best_precision
     from sfumato.diffusion.classifier import NoisyClassifier
-    from sfumato.diffusion.precondition import best_precision
 
     source = Source(Path(path), str(path))
     if not source.path.exists():

@@ -14,7 +14,7 @@ from sfumato.zoo.source import Source
 if TYPE_CHECKING:
     import torch
 
-    from sfumato.diffusion.precondition import Precision
+    from sfumato.diffusion.arithmetic import Precision
     from sfumato.zoo.folder import Folder
 
 _WEIGHTS = "diffusion_pytorch_model"

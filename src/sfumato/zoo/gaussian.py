@@ -13,7 +13,7 @@ from sfumato.zoo.source import Source
 if TYPE_CHECKING:
     import torch
 
-    from sfumato.diffusion.precondition import Precision
+    from sfumato.diffusion.arithmetic import Precision
     from sfumato.nn import DRUNet, FFDNet
 
 WHAT = "weights of a DRUNet or an FFDNet for colour pictures (.pth, .safetensors)"

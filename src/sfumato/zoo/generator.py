@@ -9,7 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt
 from torch import Tensor
 
-from sfumato.diffusion.precondition import EDMDenoiser, Precision
+from sfumato.diffusion.arithmetic import Precision
+from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.io.checkpoints import check_size, load_state
 from sfumato.nn import SR3
 from sfumato.nn import SR3Config as NetworkConfig

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sfumato._typing import Images
     from sfumato.diffusion import Denoiser
+    from sfumato.diffusion.arithmetic import Precision
     from sfumato.diffusion.classifier import NoisyClassifier
 
 
@@ -37,7 +38,8 @@ class Prior:
     is the SHA-256 of the file ``source`` and names the weights.
 
     A network of ``fixed_size`` sees images of ``tile`` x ``tile`` pixels only; smaller ones are
-    mirrored up to it inside. ``kind`` and ``licence`` are words for those who choose a model.
+    mirrored up to it inside. ``kind`` and ``licence`` are words for those who choose a model;
+    ``device`` is where it was loaded to.
 
     An SR3 model has a ``super_resolution``, and its denoiser is ``Conditional``: it answers when
     it is ``given`` the small picture, interpolated.
@@ -49,7 +51,7 @@ class Prior:
     tile: int
     stride: int
     sigma_max: float
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     n_parameters: int
     card: str
     source: Path
@@ -58,6 +60,7 @@ class Prior:
     fixed_size: bool = False
     kind: str = ""
     licence: str = ""
+    device: str = "cpu"
 
     @property
     def sizes(self) -> str:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sfumato.diffusion.precondition import EDMDenoiser, Precision
+    from sfumato.diffusion.arithmetic import Precision
+    from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.config import PriorConfig
     from sfumato.zoo.generator import GeneratorConfig

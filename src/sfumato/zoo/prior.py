@@ -7,7 +7,7 @@ priors serve every task; SR3 models make pictures larger by one factor. Some com
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ from sfumato.zoo.source import Source
 if TYPE_CHECKING:
     import torch
 
+    from sfumato.diffusion.arithmetic import Precision
     from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.diffusion.sr3 import SR3Denoiser
     from sfumato.zoo.config import PriorConfig
@@ -31,7 +32,7 @@ SR3 = "sr3"
 _WEIGHTS = Path(__file__).parent / "weights"
 _NAMES = {EMBEDDED: _WEIGHTS / "prior.safetensors", SR3: _WEIGHTS / "sr3.safetensors"}
 
-AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
+AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,18 @@ def load_prior(
     >>> prior.name, prior.stride
     ('embedded', 16)
     """
-    from sfumato.diffusion.precondition import best_precision
+    from sfumato.diffusion.arithmetic import best_precision, check_precision
     from sfumato.zoo.formats import format_of
 
     source = _source(name_or_path)
     where = as_device(device)
     resolved = best_precision(where) if precision == "auto" else precision
-    return format_of(source).load(source, where, resolved)
+    check_precision(where, resolved)
+    return replace(format_of(source).load(source, where, resolved), device=str(where))
 
 
 def load_denoiser(
-    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32"
+    name_or_path: str | Path, *, precision: Precision = "fp32"
 ) -> tuple[EDMDenoiser, PriorConfig]:
     """Load the network of a prior on the CPU, ready to be trained on, and what its header says.
 
@@ -136,7 +138,7 @@ def load_denoiser(
 
 
 def load_sr3(
-    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32"
+    name_or_path: str | Path, *, precision: Precision = "fp32"
 ) -> tuple[SR3Denoiser, SR3Config]:
     """Load the network of an SR3 model on the CPU, ready to be trained on, and its header.
 

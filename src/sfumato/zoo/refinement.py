@@ -18,8 +18,9 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import alpha_bar_of, sigma_of
+from sfumato.diffusion.arithmetic import Precision
 from sfumato.diffusion.denoiser import Denoiser
-from sfumato.diffusion.precondition import Precision, evaluate
+from sfumato.diffusion.precondition import evaluate
 from sfumato.errors import ModelError, SettingsError, ShapeError
 from sfumato.io.checkpoints import load_state
 from sfumato.io.pickles import load_pickle, some

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sfumato.diffusion.precondition import Precision
+    from sfumato.diffusion.arithmetic import Precision
     from sfumato.zoo.model import Prior
 
 

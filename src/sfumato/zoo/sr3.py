@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt
 from torch import Tensor, nn
 
-from sfumato.diffusion.precondition import Precision
+from sfumato.diffusion.arithmetic import Precision
 from sfumato.diffusion.schedule import karras, linear_alpha_bar, linear_sigmas
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.io.checkpoints import check_size, load_state

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,35 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from published import FORM, STRIDE, published
 
 from sfumato.diffusion.precondition import evaluate
 from sfumato.testing import adm_state_dict
 from sfumato.zoo import load_prior
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-
-from adm_reference import Reference
-
-MULT, ATTENTION, STRIDE, HEAD = (1, 1, 2, 2, 4, 4), (8, 16, 32), 32, 64
-
-
-class Published(Reference):
-    """The restated network of the tests, with torch's functions where those are formulas."""
-
-    def norm(self, name: str, x: Tensor) -> Tensor:
-        return F.group_norm(x, 32, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
-
-    def silu(self, x: Tensor) -> Tensor:
-        return F.silu(x)
-
-    def attend(self, qkv: Tensor, heads: int, new_order: bool) -> Tensor:
-        b, _, n = qkv.shape
-        q, k, v = qkv.reshape(b * heads, -1, n).chunk(3, dim=1)
-        scale = q.shape[1] ** -0.25
-        weight = torch.einsum("bct,bcs->bts", q * scale, k * scale).softmax(-1)
-        return torch.einsum("bts,bcs->bct", weight, v).reshape(b, -1, n)
 
 
 def least(run: Callable[[], object], n: int) -> tuple[float, float]:
@@ -72,14 +47,13 @@ def main() -> None:
     x, t = torch.randn(1, 3, arguments.side, arguments.side), torch.tensor([500.0])
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path = Path(folder) / "made-up.pt"
-        form = {"mult": MULT, "blocks": 2, "attention": ATTENTION}
-        torch.save(adm_state_dict(width=arguments.width, **form), path)
+        torch.save(adm_state_dict(width=arguments.width, **FORM), path)
         state = torch.load(path, weights_only=True, mmap=True)
-        published = Published(state, **form, heads=lambda c: c // HEAD)
+        theirs = published(state)
         n_parameters = sum(w.numel() for w in state.values())
         print(f"{n_parameters / 1e6:.0f} M parameters, {arguments.threads} threads\n")
         print("| | processor, s | clock, s | times as fast |\n|---|---|---|---|")
-        base = least(lambda: published.unet(x, t), arguments.repeats)
+        base = least(lambda: theirs.unet(x, t), arguments.repeats)
         print(f"| published, float32 | {base[0]:.2f} | {base[1]:.2f} | 1 |", flush=True)
         for precision in ("fp32", "bf16"):
             net = load_prior(path, precision=precision).denoiser.net

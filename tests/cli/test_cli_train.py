@@ -10,7 +10,8 @@ import pytest
 import pyvips
 from typer.testing import CliRunner
 
-from sfumato.cli.train import TimeLeft, train_app
+from sfumato.cli.train import train_app
+from sfumato.cli.training_display import TimeLeft
 from sfumato.io import load_checkpoint
 from sfumato.zoo import load_prior
 

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from sfumato.cli.commands import NoiseOption, run_words, with_noise
-from sfumato.cli.options import Input, Shared, with_shared
+from sfumato.cli.groups import with_group
+from sfumato.cli.options import Input, Shared
 from sfumato.cli.running import guarded, say, todo_of
 
 ThenOption = Annotated[
@@ -249,4 +250,4 @@ def _size(text: str) -> tuple[int, int]:
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     for command in (upscale, generate):
-        app.command(name=command.__name__)(guarded(with_shared(command)))
+        app.command(name=command.__name__)(guarded(with_group(Shared, "shared")(command)))

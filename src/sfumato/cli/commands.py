@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
+from sfumato.cli.groups import with_group
 from sfumato.cli.options import (
     DegradationOption,
     Input,
     Shared,
-    with_shared,
 )
 from sfumato.cli.running import (
     Screen,
@@ -459,4 +459,4 @@ def restore(input: Input, *, degradation: DegradationOption, shared: Shared) -> 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     for command in (inpaint, colorize, denoise, deblur, restore):
-        app.command(name=command.__name__)(guarded(with_shared(command)))
+        app.command(name=command.__name__)(guarded(with_group(Shared, "shared")(command)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -483,34 +481,3 @@ class Shared:
         import torch
 
         return [f"cuda:{k % max(1, torch.cuda.device_count())}" for k in range(n)]
-
-
-def with_shared(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command(..., shared: Shared)`` all shared options on the command line.
-
-    The command's own parameters come first; typer reads the joined signature.
-    """
-    own = inspect.signature(command, eval_str=True)
-    hints = get_type_hints(Shared, include_extras=True)
-    parameters = [p for p in own.parameters.values() if p.name != "shared"]
-    names = {f.name for f in fields(Shared)}
-    for f in fields(Shared):
-        default = inspect.Parameter.empty if f.name == "output" else f.default
-        parameters.append(
-            inspect.Parameter(
-                f.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=hints[f.name],
-            )
-        )
-
-    @wraps(command)
-    def joined(**given: object) -> None:
-        shared = Shared(**{k: v for k, v in given.items() if k in names})  # type: ignore[arg-type]
-        command(shared=shared, **{k: v for k, v in given.items() if k not in names})
-
-    as_keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    joined.__signature__ = own.replace(parameters=as_keywords)  # type: ignore[attr-defined]
-    joined.__annotations__ = {p.name: p.annotation for p in as_keywords} | {"return": None}
-    return joined

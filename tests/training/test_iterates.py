@@ -73,10 +73,22 @@ def test_iterates_are_the_walk_of_rounds(loaded, word):
 def test_the_loss_is_the_error_left_of_the_error_there_was(loaded):
     rounds = Iterates(variant(rounds_degradations=("average_pool:4",)), loaded)
     n = rounds.begin(0)
-    assert float(rounds.loss(lambda x, sigma: x, 0, n)) == pytest.approx(1)
+    x, x_0, sigma = rounds._x, rounds._problem.x_0, rounds._problem.sigmas[0]
+    before = (x - x_0).square().mean((1, 2, 3))
+    share = float((before / (before + 0.03 * sigma**2)).mean())
+    assert 0 < share < 1
+    assert float(rounds.loss(lambda x, sigma: x, 0, n)) == pytest.approx(share)
     assert float(rounds.loss(lambda x, sigma: rounds._problem.x_0, 0, n)) == 0
     half = rounds.loss(lambda x, sigma: (x + rounds._problem.x_0) / 2, 0, n)
-    assert float(half) == pytest.approx(0.25)
+    assert float(half) == pytest.approx(share / 4)
+
+
+def test_a_picture_that_the_measurement_tells_all_of_does_not_drown_the_others(loaded):
+    rounds = Iterates(variant(rounds_degradations=("average_pool:4",)), loaded)
+    n = rounds.begin(0)
+    rounds._problem.x_0[0] = rounds._x[0]  # as of a sky
+    error = rounds.loss(lambda x, sigma: x + 0.1 * sigma.view(-1, 1, 1, 1), 0, n)
+    assert float(error) < 1
 
 
 def weights(path):

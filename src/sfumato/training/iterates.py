@@ -4,10 +4,12 @@ An iterate of rounds is no photograph with white noise: what is wrong in it lies
 of ``A``, and is smooth. So the network is shown its own iterates::
 
     x_0 ← start(y),   x_{k+1} ← project(D(x_k, σ_k), y)          y = A x.
-    loss = ‖D(x_k, σ_k) − x.‖² / ‖x_k − x.‖²
+    loss = mean((D(x_k, σ_k) − x.)²) / (mean((x_k − x.)²) + 0.03 σ_k²)
 
 with ``x.`` the photograph, a random ``A``, and falling ``σ_k``. A round is one training step;
-``x_k`` is kept from step to step, and no gradient flows through it.
+``x_k`` is kept from step to step, and no gradient flows through it. The share of ``σ_k²`` keeps
+pictures of which the measurement says nearly all, a sky say, from drowning the others: by the
+plain ratio a few steps in a hundred had losses of up to forty.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from sfumato.training.settings import PriorSettings
 from sfumato.training.source import Source
 
 _EVEN = 1000.0  # as `karras` has it: steps are even in log σ
-_SMALLEST = 1e-5  # of a mean square error that the loss is divided by
+_SHARE = 0.03  # of the variance that the network is told, in what the loss is divided by
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class Iterates:
         sigma = torch.full((len(x),), p.sigmas[self._made], device=self._device)
         answer = denoiser(x, sigma)
         self._answers[first : first + count] = answer.detach()
-        before = _mean_square(x - x_0).clamp(min=_SMALLEST)
+        before = _mean_square(x - x_0) + _SHARE * sigma.square()
         return (_mean_square(answer - x_0) / before).mean()
 
     def advance(self, add: Callable[[Tensor], Tensor] = lambda x: x) -> None:

@@ -4,6 +4,7 @@
   reference picture.
 - ``frechet_between``, ``kernel_distance``: the distance between two sets of pictures, by their
   features; ``PooledFeatures`` makes such, ``Projection`` leaves few of them.
+- ``inception_score``: how clear and how various the classes of a set are.
 - ``diversity``, ``pairwise``: how the samples of one picture differ; ``colour_bias``: by how much
   the mean colour is off.
 - ``rmse``, ``consistency``: does the result still explain its measurement, ``A x = y``?
@@ -14,6 +15,7 @@
 from sfumato.metrics.consistency import Consistency, consistency, rmse
 from sfumato.metrics.features import Features, PooledAlexNet, PooledFeatures, Projection
 from sfumato.metrics.frechet import FeatureVectors, frechet_between, frechet_distance, moments
+from sfumato.metrics.inception_score import inception_score
 from sfumato.metrics.kernel import kernel_distance
 from sfumato.metrics.perceptual import LPIPS, ShiftTolerantLPIPS
 from sfumato.metrics.psnr import psnr, psnr_luma, to_luma
@@ -47,6 +49,7 @@ __all__ = [
     "frechet_between",
     "frechet_distance",
     "grid_borders",
+    "inception_score",
     "kernel_distance",
     "moments",
     "pairwise",

@@ -1,4 +1,4 @@
-"""The Inception score: are pictures of clear and of many classes?
+"""The Inception score: how clear the class of each picture is, and how many classes there are.
 
 Reference: Salimans et al., "Improved techniques for training GANs", arXiv 1606.03498, section 4.
 """

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from stand_in import photo, pool, sfumato, unit, write
+from stand_in import photo, pool, report_of, sfumato, unit, write
 
 from judges import PublishedInception
 
@@ -191,3 +191,22 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(folders, monkeypatch)
     done = sfumato("evaluate", folders / "res", folders / "ref")
     assert done.code == 1
     assert "needs about" in done.err
+
+
+@pytest.mark.parametrize(("kernel", "word"), [("box", "average_pool"), ("bicubic", "bicubic")])
+def test_it_tells_what_the_report_of_a_restoration_tells(tmp_path, prior, kernel, word):
+    """Consistency and seam score of a result by tiles; the file is what is measured."""
+    small, out = write(tmp_path / "small.png", photo(40, 48)), tmp_path / "large.png"
+    tiles = ("--tile", 96, "--overlap", 48)
+    done = sfumato(
+        "upscale", small, "-o", out, "-n", prior, "-s", 4, "--kernel", kernel, "--steps", 2,
+        *tiles, "--stitch", "mask-shift", "--levels", 1,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    words = ("-d", f"{word}:4", "-m", "rmse-ax seam seam-low seam-high")
+    found = evaluated(out, "--measurements", small, *words, *tiles)["pictures"]["large"]
+    report = report_of(out)
+    assert found["RMSE of A x"] == pytest.approx(report["consistency_rmse_255"], abs=1e-4)
+    assert found["seam"] == pytest.approx(report["seam_score"], abs=1e-4)
+    band = [found["seam band, low"], found["seam band, high"]]
+    assert band == pytest.approx(report["seam_band"], abs=1e-4)

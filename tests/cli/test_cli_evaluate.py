@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from stand_in import photo, pool, report_of, sfumato, unit, write
+from stand_in import photo, pool, read, report_of, sfumato, unit, write
 
-from judges import PublishedInception
+from judges import PublishedInception, PublishedResNet
+from sfumato.evaluation.learned import normalised
 
 NAMES = ("a", "b", "c")
 
@@ -103,6 +104,10 @@ def test_seams_need_tiles(folders):
     found = evaluated(folders / "res", "-m", "seam seam-low seam-high", "--tile", 32)
     values = found["rows"][0]["values"]
     assert values["seam band, low"]["mean"] <= values["seam band, high"]["mean"]
+    done = sfumato("evaluate", folders / "res", "-m", "psnr-y seam", "--tile", 64)
+    assert done.code == 2
+    done = sfumato("evaluate", folders / "res", "-m", "seam", "--tile", 64)
+    assert "- seam: there is none for these pictures." in done.out
     done = sfumato("evaluate", folders / "res", "-m", "seam")
     assert (done.code, "expected --tile and --overlap" in done.err) == (2, True)
 
@@ -125,6 +130,24 @@ def test_sets_are_measured_by_the_users_network(folders, tmp_path):
     )  # fmt: skip
     assert done.code == 2
     assert "make them anew with --save-statistics" in done.err
+
+
+def test_errors_of_classification_by_the_users_network(folders, tmp_path):
+    """Labels that the network itself would give, but for one."""
+    published = PublishedResNet((1, 1, 1, 1), width=8, classes=20)
+    published.run(torch.rand(1, 3, 32, 32))
+    weights, labels = tmp_path / "resnet.pth", tmp_path / "labels.csv"
+    torch.save(published.state, weights)
+    best = {}
+    for name in NAMES:
+        x = torch.from_numpy(unit(read(folders / "res" / f"{name}.png"))).permute(2, 0, 1)
+        best[name] = int(published.run(normalised(x)).argmax())
+    best["b"] = (best["b"] + 1) % 20
+    labels.write_text("".join(f"{name}.png,{k}\n" for name, k in best.items()))
+    found = evaluated(folders / "res", "--classifier", weights, "--labels", labels)
+    assert found["rows"][0]["values"]["top-1 error"]["mean"] == pytest.approx(1 / 3)
+    done = sfumato("evaluate", folders / "res", "--classifier", weights)
+    assert (done.code, "give --labels" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ def test_errors_of_classification_by_the_users_network(folders, tmp_path):
         (("res", "ref", "-m", "diversity"), 2, "diversity without samples; expected --samples"),
         (("res/a.png", "ref/a.png", "-m", "alexnet-kernel"), 2, "expected a set of at least 2"),
         (("res", "ref", "--save", "t.xlsx"), 2, "expected a name that ends in .md, .csv, .json"),
+        (("res", "ref", "--device", "cuda:77"), 2, "cuda:77"),
         (("res", "ref", "--lpips", "x"), 2, "one of --lpips and --lpips-heads"),
         (("res", "less"), 2, "2 results without a reference (b, c)"),
         (("broken", "ref"), 1, "a.png"),

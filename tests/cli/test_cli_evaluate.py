@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from stand_in import photo, pool, read, report_of, sfumato, unit, write
 
 from judges import PublishedInception, PublishedResNet
+from sfumato.evaluation.choice import WORDS
 from sfumato.evaluation.learned import normalised
 
 NAMES = ("a", "b", "c")
@@ -234,3 +237,12 @@ def test_it_tells_what_the_report_of_a_restoration_tells(tmp_path, prior, kernel
     assert found["seam"] == pytest.approx(report["seam_score"], abs=1e-4)
     band = [found["seam band, low"], found["seam band, high"]]
     assert band == pytest.approx(report["seam_band"], abs=1e-4)
+
+
+def test_the_help_and_the_page_name_every_measure(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = sfumato("evaluate", "--help").out
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for word in WORDS:
+        assert re.search(rf"(?<![\w-]){word}(?![\w-])", said), word
+        assert f"`{word}`" in page, word

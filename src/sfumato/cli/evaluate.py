@@ -30,7 +30,7 @@ def evaluate(
     ],
     references: Annotated[
         Path | None,
-        typer.Argument(help="The true pictures, of the same names.", metavar="[REFERENCES]"),
+        typer.Argument(help="The true pictures, of the same names.", metavar="REFERENCES"),
     ] = None,
     measurements: Annotated[
         Path | None, typer.Option(help="The pictures that the results were made from.")

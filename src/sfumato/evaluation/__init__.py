@@ -12,7 +12,7 @@ from sfumato.evaluation.schedule_search import (
     Search,
     search_schedule,
 )
-from sfumato.evaluation.sr3_samples import measure, sample_crops
+from sfumato.evaluation.sr3_samples import sample_crops
 from sfumato.evaluation.stored import check_place, store_schedule
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "check_place",
     "compare_methods",
     "load_crops",
-    "measure",
     "plan_rungs",
     "sample_crops",
     "search_schedule",

@@ -3,6 +3,8 @@
 - ``psnr``, ``psnr_luma``, ``ssim``, ``ShiftTolerantLPIPS``: the distance from a reference picture.
 - ``frechet_between``, ``kernel_distance``: the distance between two sets of pictures, by their
   features; ``PooledAlexNet`` makes such, ``Projection`` leaves few of them.
+- ``diversity``, ``pairwise``: how the samples of one picture differ; ``colour_bias``: by how much
+  the mean colour is off.
 - ``rmse``, ``consistency``: does the result still explain its measurement, ``A x = y``?
 - ``seam_score``, ``seam_band``, ``seam_report``: can the borders of the tiles be seen?
   ``SeamMeter`` tells the same of a picture larger than memory.
@@ -23,6 +25,7 @@ from sfumato.metrics.seam import (
     seam_report,
     seam_score,
 )
+from sfumato.metrics.spread import colour_bias, diversity, pairwise
 from sfumato.metrics.ssim import ssim
 
 __all__ = [
@@ -35,12 +38,15 @@ __all__ = [
     "SeamMeter",
     "SeamReport",
     "ShiftTolerantLPIPS",
+    "colour_bias",
     "consistency",
+    "diversity",
     "frechet_between",
     "frechet_distance",
     "grid_borders",
     "kernel_distance",
     "moments",
+    "pairwise",
     "psnr",
     "psnr_luma",
     "rmse",

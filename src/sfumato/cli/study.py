@@ -1,4 +1,4 @@
-"""sfumato study: can people tell results from photographs?"""
+"""sfumato study: can people tell results from photographs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def make(
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long a pair is shown.")] = 3.0,
     checks: Annotated[
-        int | None, typer.Option(min=0, help="Attention checks in a task. Default: 1 of 8 pairs.")
+        int | None,
+        typer.Option(min=0, help="Attention checks in a task. Default: one in 8."),
     ] = None,
     break_every: Annotated[int, typer.Option(min=1, help="Pairs between two breaks.")] = 20,
     side: Annotated[
@@ -99,9 +100,9 @@ def collect(
     study: Annotated[
         str, typer.Option(help="The study's folder or name. Default: that of most files.")
     ] = "",
-    max_failed_checks: Annotated[
-        int, typer.Option(min=0, help="Subjects who failed more attention checks do not count.")
-    ] = 1,
+    max_failed: Annotated[
+        float, typer.Option(help="Subjects who failed a larger share of the checks do not count.")
+    ] = 0.2,
     min_answers: Annotated[
         int | None, typer.Option(min=1, help="Subjects with fewer do not count. Default: all.")
     ] = None,
@@ -120,7 +121,7 @@ def collect(
     found: list[Path] = []
     for path in files:
         found += sorted(path.glob("*.json")) if path.is_dir() else [path]
-    rules = analysis.Rules(study, max_failed_checks, min_answers)
+    rules = analysis.Rules(study, max_failed, min_answers)
     collected = analysis.collect(found, rules)
     rates = analysis.rates(collected.answers)
     if output is not None and output.resolve() in {path.resolve() for path in found}:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, cast, final
 
 from sfumato.errors import SettingsError
-
 from sfumato.evaluation.study.settings import FORMAT, KEY
 
 _SIDES = ("left", "right")
@@ -78,12 +77,17 @@ class Rules:
     """Which files count: of which study, with how many failed checks and answers.
 
     ``study`` is a study's folder, its study.json or its name; "" is the study most files are of.
-    ``min_answers`` is all that was planned if it is None.
+    ``max_failed`` is a share of the attention checks. Who answers at random fails more than a
+    fifth of 6 with a probability of 57/64. ``min_answers`` is all that was planned if it is None.
     """
 
     study: str = ""
-    max_failed_checks: int = 1
+    max_failed: float = 0.2
     min_answers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_failed <= 1:
+            raise SettingsError(f"--max-failed {self.max_failed:g}", expected="a share, 0 to 1")
 
 
 @final
@@ -220,8 +224,8 @@ def _unfit(one: Answers, study: str, key: Mapping[str, Any] | None, rules: Rules
     least = one.planned if rules.min_answers is None else rules.min_answers
     if len(one.trials) < least:
         return f"too few answers: {len(one.trials)} of {one.planned}"
-    if one.failed_checks > rules.max_failed_checks:
-        n_checks = sum(t.kind == "check" for t in one.trials)
+    n_checks = sum(t.kind == "check" for t in one.trials)
+    if one.failed_checks > rules.max_failed * n_checks:
         return f"failed {one.failed_checks} of {n_checks} attention checks"
     if key is not None:
         names = {picture["name"] for picture in key["pictures"]}

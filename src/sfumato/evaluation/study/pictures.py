@@ -1,4 +1,4 @@
-"""The pictures of a study: matched by name, cut alike, and one spoilt on purpose for each check."""
+"""The pictures of a study: matched by name, cut alike, and spoilt for checks."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Cut:
 
     reference: Colours
     results: Mapping[str, Colours]
-    input: Colours | None = None
+    input: Float[Tensor, "3 rows columns"] | None = None
 
 
 def match(results: Path, references: Path, inputs: Path | None = None) -> list[Sources]:
     """Find what belongs together: pictures of one name, whatever their format.
 
-    ``results`` holds pictures, or a folder of them for each method. References without a result are
-    left out.
+    ``results`` holds pictures, or a folder of them for each method. References without a
+    result are left out.
 
     Raises:
         ImageError: a folder without pictures, two pictures of one name, a result without a

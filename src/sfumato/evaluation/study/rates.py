@@ -41,7 +41,7 @@ class Rate:
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Return the score interval of a share ``p̂ = k/n``, all p with |p̂ − p| ≤ z √(p(1−p)/n):
+    """Return the score interval of a share ``p̂ = k/n``, all p with |p̂ − p| ≤ z √(p(1−p)/n).
 
     (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n)
 
@@ -99,7 +99,7 @@ def rates(answers: Sequence[Answers]) -> list[Rate]:
     Attention checks and pairs that were interrupted do not count.
     """
     tasks = sorted({t.task for a in answers for t in a.trials}, reverse=True)
-    found = []
+    found: list[Rate] = []
     for task in tasks:
         found += _grouped(answers, task, "all", lambda a, t: "all")
         found += _grouped(answers, task, "method", lambda a, t: t.method)

@@ -28,8 +28,8 @@ class StudySettings:
     Task 1 shows what was restored between the two, task 2 does not (Saharia et al. 2021, section
     4.1). ``images`` are the pairs a subject sees in each task, at most 50 by default; ``seconds``
     how long each is shown. ``n_checks`` attention checks are added to each task, one for every 8
-    pairs by default. Pictures longer than ``side`` are cut to their middle; ``zoom`` enlarges
-    all, pixel by pixel.
+    pairs by default, two at least. Pictures longer than ``side`` are cut to their middle;
+    ``zoom`` enlarges all, pixel by pixel.
 
     >>> StudySettings(tasks=(1, 2)).seconds
     3.0
@@ -76,7 +76,7 @@ class StudySettings:
 
     def checks_of(self, images: int) -> int:
         """Return the attention checks among so many pairs."""
-        return max(1, images // PAIRS_A_CHECK) if self.n_checks is None else self.n_checks
+        return max(2, images // PAIRS_A_CHECK) if self.n_checks is None else self.n_checks
 
 
 def load_words(language: str, consent: Path | None = None) -> dict[str, Any]:

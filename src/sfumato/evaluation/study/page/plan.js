@@ -8,9 +8,10 @@
  * Methods and sides are dealt out evenly.
  */
 function planStudy(study, shuffle) {
-  const order = shuffle(study.pictures);
+  const order = shuffle(study.pictures).slice(0, study.tasks.length * study.images);
   return study.tasks.map((task, k) => {
     const own = order.slice(k * study.images, (k + 1) * study.images);
+    const afterwards = order.slice((k + 1) * study.images).map((picture) => picture.name);
     const methods = dealt(study.methods, own.length, shuffle);
     const sides = dealt(["left", "right"], own.length, shuffle);
     const pairs = own.map((picture, n) => trialOf(study, task, {
@@ -22,7 +23,7 @@ function planStudy(study, shuffle) {
       input: picture.input,
       side: sides[n],
     }));
-    return withChecks(study, task, pairs, shuffle);
+    return withChecks(study, task, pairs, afterwards, shuffle);
   });
 }
 
@@ -36,9 +37,9 @@ function dealt(values, n, shuffle) {
  * Put the attention checks between the pairs, one at a random place of each equal part.
  *
  * A check tells which picture is the photograph, so where there is a choice it is of one that is
- * not in a pair still to come.
+ * not in a pair still to come; `afterwards` names those of later tasks.
  */
-function withChecks(study, task, pairs, shuffle) {
+function withChecks(study, task, pairs, afterwards, shuffle) {
   const sides = dealt(["left", "right"], study.n_checks, shuffle);
   let unused = shuffle(study.checks);
   const part = pairs.length / study.n_checks;
@@ -47,7 +48,7 @@ function withChecks(study, task, pairs, shuffle) {
     const places = [];
     for (let at = Math.floor(k * part) + 1; at <= Math.floor((k + 1) * part); at++) places.push(at);
     const at = shuffle(places.length ? places : [pairs.length])[0];
-    const later = new Set(pairs.slice(at).map((trial) => trial.picture));
+    const later = new Set([...pairs.slice(at).map((pair) => pair.picture), ...afterwards]);
     const check = unused.find((one) => !later.has(one.name)) || unused[0];
     unused = unused.filter((one) => one !== check);
     if (!unused.length) unused = shuffle(study.checks);

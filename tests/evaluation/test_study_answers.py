@@ -125,22 +125,20 @@ def test_the_study_folder_tells_what_may_be_in_a_file(tmp_path):
     files = [write_answers(tmp_path, good), write_answers(tmp_path, odd), *three(tmp_path)]
     collected = collect(files, rules)
     assert [a.subject for a in collected.answers] == ["a"]
-    assert [e.reason for e in collected.excluded][0].endswith(
-        "img_000 by srgan is not in the study"
-    )
+    assert collected.excluded[0].reason.endswith("img_000 by srgan is not in the study")
 
 
 def test_what_cannot_be_decided_is_asked(tmp_path):
     other = write_answers(tmp_path, answers_of("x", RATES) | {"study": "ffff"})
-    with pytest.raises(SettingsError, match="as many files of study .*; say --study which"):
+    with pytest.raises(SettingsError, match=r"as many files of study .*; say --study which"):
         collect([three(tmp_path)[0], other])
-    with pytest.raises(SettingsError, match="no files; expected the files"):
+    with pytest.raises(SettingsError, match=r"no files; expected the files"):
         collect([])
-    with pytest.raises(SettingsError, match="none of 1 files counts: .* another study"):
+    with pytest.raises(SettingsError, match=r"none of 1 files counts: .* another study"):
         collect([other], Rules(study="abc"))
-    with pytest.raises(SettingsError, match="is no study.json of a study"):
+    with pytest.raises(SettingsError, match=r"is no study.json of a study"):
         collect([other], Rules(study=str(other)))
-    with pytest.raises(SettingsError, match="--max-failed 2; expected a share"):
+    with pytest.raises(SettingsError, match=r"--max-failed 2; expected a share"):
         Rules(max_failed=2)
 
 

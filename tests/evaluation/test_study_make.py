@@ -103,15 +103,15 @@ def test_what_does_not_belong_together_is_named(tmp_path):
         made(tmp_path)
     assert not (tmp_path / "study").exists()
     (tmp_path / "results/ddnm/img_001.png").unlink()
-    with pytest.raises(ImageError, match="ddnm has no picture img_001, which other methods have"):
+    with pytest.raises(ImageError, match=r"ddnm has no picture img_001, which other methods have"):
         made(tmp_path)
     (tmp_path / "results/bicubic/img_001.png").unlink()
     assert made(tmp_path).pictures == 5
     (tmp_path / "inputs/img_002.png").unlink()
-    with pytest.raises(ImageError, match="img_002 has no input"):
+    with pytest.raises(ImageError, match=r"img_002 has no input"):
         made(tmp_path, name="other")
     (tmp_path / "references/img_000.png").unlink()
-    with pytest.raises(ImageError, match="img_000 has no photograph in .*references"):
+    with pytest.raises(ImageError, match=r"img_000 has no photograph in .*references"):
         made(tmp_path, name="other")
     leftovers = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert leftovers == []
@@ -119,17 +119,17 @@ def test_what_does_not_belong_together_is_named(tmp_path):
 
 def test_settings_that_cannot_be(tmp_path):
     write_pictures(tmp_path)
-    with pytest.raises(SettingsError, match="task 1 without --inputs"):
+    with pytest.raises(SettingsError, match=r"task 1 without --inputs"):
         made(tmp_path, StudySettings(tasks=(1,)), inputs=False)
     with pytest.raises(SettingsError, match=r"4 images for each of 2 tasks out of 6; .*at most 3"):
         made(tmp_path, StudySettings(tasks=(1, 2), images=4))
-    with pytest.raises(SettingsError, match="0 images|images 0"):
+    with pytest.raises(SettingsError, match=r"images 0; expected 1"):
         StudySettings(images=0)
-    with pytest.raises(SettingsError, match="0 seconds; expected 0.1 to 600"):
+    with pytest.raises(SettingsError, match=r"0 seconds; expected 0.1 to 600"):
         StudySettings(seconds=0)
     (tmp_path / "study").mkdir()
     (tmp_path / "study/mine.txt").touch()
-    with pytest.raises(OutputError, match="is there already; choose a new folder"):
+    with pytest.raises(OutputError, match=r"is there already; choose a new folder"):
         made(tmp_path)
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["mine.txt"]
 
@@ -153,12 +153,12 @@ def test_own_words_and_own_consent(tmp_path):
     assert words["start"] == "Allons"
     assert words["consent"] == ["We ask you.", "You agree."]
     path.write_text(json.dumps({"start": "x"}))
-    with pytest.raises(SettingsError, match="fr.json lacks agree, bad_subject"):
+    with pytest.raises(SettingsError, match=r"fr.json lacks agree, bad_subject"):
         load_words(str(path))
     path.write_text(json.dumps(own | {"how": "x"}))
-    with pytest.raises(SettingsError, match="how in .*; expected a list of texts"):
+    with pytest.raises(SettingsError, match=r"how in .*; expected a list of texts"):
         load_words(str(path))
-    with pytest.raises(SettingsError, match="--language xx; expected one of de, en, or a JSON"):
+    with pytest.raises(SettingsError, match=r"--language xx; expected one of de, en, or a JSON"):
         load_words("xx")
 
 

@@ -32,6 +32,7 @@ def test_a_study_is_made(pictures):
         (["--images", "7"], "7 images out of 6; expected at most 6"),
         (["--language", "xx"], "--language xx; expected one of de, en"),
         (["--seconds", "0"], "0 seconds; expected 0.1 to 600"),
+        (["--post", "me@example.org"], "--post me@example.org; expected an address"),
     ],
 )
 def test_bad_settings_make_nothing(pictures, words, said):

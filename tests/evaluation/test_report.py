@@ -14,7 +14,7 @@ from made_up_run import METHODS, PICTURES, TASKS, facts, write_run
 from sfumato.errors import SettingsError
 from sfumato.evaluation.report import read_run, svg_plots, write_page, write_plots, write_sheets
 from sfumato.evaluation.report.embed import EXACT, LADDER, embed, encoded
-from sfumato.io import read_picture
+from sfumato.io import Picture, read_picture, write_picture
 
 
 class Elements(HTMLParser):
@@ -152,6 +152,14 @@ def test_each_step_of_the_ladder_is_smaller(tmp_path):
     small = tmp_path / "inputs/sr-x4/a.png"
     assert {len(encoded(small, encoding)) for encoding in LADDER} == {len(encoded(small, EXACT))}
     assert embed({"p": path}, sizes[3] * 4 // 3 + 40).encoding is LADDER[3]
+
+
+def test_sixteen_bits_are_rounded_to_eight(tmp_path):
+    x = torch.rand(3, 20, 30)
+    write_picture(Picture(x, bits=16), tmp_path / "x.png")
+    stored = read_picture(tmp_path / "x.png").pixels
+    theirs = torch.from_numpy(decoded(encoded(tmp_path / "x.png", EXACT))).permute(2, 0, 1)
+    assert torch.equal((stored * 255).round().byte(), theirs)
 
 
 def test_what_is_missing_does_not_stop_the_page(tmp_path):

@@ -235,7 +235,12 @@ def _number(value: float | None, digits: int) -> str:
 def _notes(summaries: Sequence[Summary], measures: Sequence[Column]) -> str:
     """Say how everything was measured."""
     names = {name for s in summaries for name in s.values}
-    lines = [f"- {m.name}: {m.protocol}." for m in measures if m.name in names]
+    lines = [
+        f"- {m.name}: {m.protocol}."
+        if m.name in names
+        else f"- {m.name}: there is none for these pictures."
+        for m in measures
+    ]
     if any(e.low is not None for s in summaries for e in s.values.values()):
         lines.append(
             f"- in parentheses: 95 % percentile-bootstrap interval of the mean over pictures, "

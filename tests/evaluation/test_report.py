@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from made_up_run import METHODS, PICTURES, TASKS, facts, write_run
 
+from made_up_run import METHODS, PICTURES, TASKS, facts, write_run
 from sfumato.errors import SettingsError
 from sfumato.evaluation.report import read_run, svg_plots, write_page, write_plots, write_sheets
 from sfumato.evaluation.report.embed import EXACT, LADDER, embed, encoded

@@ -144,11 +144,18 @@ def test_pictures_shrink_until_they_fit_and_the_page_says_so(tmp_path):
     assert (tmp_path / "page.html").read_bytes() == before
 
 
-def test_each_step_of_the_ladder_is_smaller(tmp_path):
+def test_each_step_of_the_ladder_is_smaller_and_does_what_it_says(tmp_path):
     write_run(tmp_path, size=(240, 256))
     path = tmp_path / "references/a.png"
-    sizes = [len(encoded(path, encoding)) for encoding in LADDER]
+    data = [encoded(path, encoding) for encoding in LADDER]
+    sizes = [len(one) for one in data]
     assert sizes == sorted(sizes, reverse=True)
+    stored = (read_picture(path).pixels * 255).round().int()
+    for encoding, one in zip(LADDER, data, strict=True):
+        theirs = torch.from_numpy(decoded(one)).permute(2, 0, 1).int()
+        assert theirs.shape[1] == round(240 * encoding.shrink)
+        if found := re.search(r"off by more than (\d+) of 255", encoding.words):
+            assert (stored - theirs).abs().max() <= int(found[1])
     small = tmp_path / "inputs/sr-x4/a.png"
     assert {len(encoded(small, encoding)) for encoding in LADDER} == {len(encoded(small, EXACT))}
     assert embed({"p": path}, sizes[3] * 4 // 3 + 40).encoding is LADDER[3]

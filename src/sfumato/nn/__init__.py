@@ -4,6 +4,7 @@ from sfumato.nn.adm import ADMClassifier, ADMClassifierConfig
 from sfumato.nn.drunet import DRUNet, DRUNetConfig
 from sfumato.nn.ffdnet import FFDNet, FFDNetConfig
 from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNet
+from sfumato.nn.rrdbnet import RRDBNet, RRDBNetConfig
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
 from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
@@ -18,6 +19,8 @@ __all__ = [
     "DRUNetConfig",
     "FFDNet",
     "FFDNetConfig",
+    "RRDBNet",
+    "RRDBNetConfig",
     "RefinementConfig",
     "RefinementNet",
     "RefinementUNet",

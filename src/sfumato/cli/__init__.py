@@ -10,6 +10,7 @@ from sfumato._version import __version__
 from sfumato.cli import cascades, commands, measuring
 from sfumato.cli.bench import bench_app
 from sfumato.cli.doctor import doctor
+from sfumato.cli.evaluate import evaluate
 from sfumato.cli.models import models_app
 from sfumato.cli.sr3 import sr3_app
 from sfumato.cli.train import train_app
@@ -27,6 +28,7 @@ cascades.add_to(app)
 commands.add_to(app)
 app.command()(doctor)
 measuring.add_to(app)
+app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.add_typer(sr3_app, name="sr3")

@@ -14,13 +14,14 @@ from typing_extensions import override
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:
-    from sfumato.evaluation.benchmark import Event
+    from sfumato.evaluation.benchmark import Began, Event
     from sfumato.evaluation.recipe import MethodPart, Recipe
 
 T = TypeVar("T")
 
 #: The folder that holds data sets by name.
 DATA = "SFUMATO_DATA"
+_NETWORKS = "Your networks (tensors only: safetensors, or a state dict)"
 
 
 class Recipes(TyperGroup):
@@ -65,14 +66,46 @@ def run(
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a command may take for a picture.")
     ] = 600.0,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            help="pt_inception-2015-12-05-6726825d.pth: FID, KID, IS.", rich_help_panel=_NETWORKS
+        ),
+    ] = None,
+    reference_statistics: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npz with mu and sigma of all pictures, for FID.", rich_help_panel=_NETWORKS
+        ),
+    ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(help="torchvision's AlexNet or VGG-16.", rich_help_panel=_NETWORKS),
+    ] = None,
+    lpips_heads: Annotated[
+        Path | None,
+        typer.Option(help="The heads of LPIPS 0.1: alex.pth, vgg.pth.", rich_help_panel=_NETWORKS),
+    ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="torchvision's ResNet-50, 101 or 152.", rich_help_panel=_NETWORKS),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A list of name,class. Default: folders named by classes.",
+            rich_help_panel=_NETWORKS,
+        ),
+    ] = None,
 ) -> None:
     """Run a benchmark, or go on with it, and print ours beside the published figures.
 
     What is done already is kept, as long as its method, model, pictures and seeds are the same.
     """
-    from sfumato.evaluation.benchmark import Benchmark, run_benchmark
+    from sfumato.evaluation.benchmark import Benchmark, numbers_of_sets, run_benchmark
+    from sfumato.evaluation.choice import Networks
     from sfumato.evaluation.contenders import contender
-    from sfumato.evaluation.data_sets import find_data, photographs
+    from sfumato.evaluation.data_sets import classes, find_data, photographs
     from sfumato.evaluation.own import Models
     from sfumato.evaluation.recipe import load_recipe
     from sfumato.evaluation.run_folder import measures_for, write_run, write_tables
@@ -83,21 +116,32 @@ def run(
     roles, plain = _models(recipe, model or [])
     models = Models(device, roles)
     parts = _with_models(_parts(recipe, methods), plain)
-    contenders = [contender(p, models, wanted=recipe.models, timeout=timeout) for p in parts]
-    measures, lacking = measures_for(recipe)
+    pictures = photographs(recipe.data, folder, limit=limit)
+    measuring = measures_for(
+        recipe,
+        Networks(
+            inception=inception,
+            lpips=(lpips, lpips_heads) if lpips and lpips_heads else None,
+            classifier=classifier,
+            statistics=reference_statistics,
+            device=device,
+        ),
+    )
     benchmark = Benchmark(
         recipe,
-        photographs(recipe.data, folder, limit=limit),
-        contenders,
-        measures,
+        pictures,
+        [contender(p, models, wanted=recipe.models, timeout=timeout) for p in parts],
+        measuring.chosen,
         out or Path("bench", recipe.name),
+        folder.resolve().name,
+        classes(pictures, folder, labels) if labels or classifier else {},
     )
-    if lacking:
-        say(f"not measured: {lacking}")
-    write_run(benchmark, measures)
+    for why in measuring.lacking:
+        say(f"not measured: {why}")
+    write_run(benchmark)
     records = _shown(run_benchmark(benchmark), recipe.name)
-    table = write_tables(benchmark, records, measures)
-    say(table.markdown)
+    sets = _shown(numbers_of_sets(benchmark, records), "sets")
+    say(write_tables(benchmark, records, sets=sets).markdown)
     say(f"The folder is {benchmark.folder}")
 
 
@@ -193,7 +237,7 @@ def _with_models(parts: list[MethodPart], models: list[str]) -> list[MethodPart]
     return found
 
 
-def _shown(events: Generator[Event, None, T], title: str) -> T:
+def _shown(events: Generator[Event | Began, None, T], title: str) -> T:
     """Exhaust a run, with a bar."""
     from sfumato.evaluation.benchmark import Began
 

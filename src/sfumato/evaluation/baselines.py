@@ -1,16 +1,18 @@
 """Restorers that learned nothing, each with its parameters stated.
 
 ============================  ==============================================================
+``pseudo-inverse``            A⁺ y: what is known, and nothing where nothing is
 ``bicubic``                   Keys' interpolation with a = −1/2, as Pillow and MATLAB enlarge
 ``back-projection:rounds``    that, then  x ← x + U(y − A x),  ``U`` the same interpolation
-``total-variation``           min ½‖x − y‖² + w TV(x), ``w`` such that ‖x − y‖ is the noise
+``total-variation``           min ½‖x − y‖² + w TV(x), at the ``w`` that leaves the noise
 ``non-local-means:h``         patches of 5 x 5 within 13 x 13, decay ``h`` times the noise
-``richardson-lucy:rounds``    x ← x · Aᵀ(y / A x), for blurs
+``richardson-lucy:rounds``    x ← x · Aᵀ(y / A x) / Aᵀ1, for blurs
 ``biharmonic``                Δ²x = 0 in the holes, the known pixels kept
 ============================  ==============================================================
 
-The last four are scikit-image's (extra ``evaluation``). Where a picture is noisy and small,
-the second and third of them take the noise away first, and bicubic interpolation follows.
+Total variation, non-local means and biharmonic inpainting are scikit-image's (extra
+``evaluation``). Where a picture is noisy and small,
+total variation and non-local means take the noise away first, and bicubic interpolation follows.
 """
 
 from __future__ import annotations
@@ -34,10 +36,15 @@ from sfumato.operators import Identity, links
 
 #: Rounds of choosing TV's weight, each of which scales it by what is missing.
 _WEIGHINGS = 6
-#: Where Richardson and Lucy would divide by less, they leave the pixel alone.
+#: The least that Richardson and Lucy divide by.
 _LEAST = 1e-4
 
 Options: TypeAlias = Mapping[str, float]
+
+
+def pseudo_inverse(posed: Posed, options: Options) -> Tensor:
+    """Return  A⁺ y,  of all pictures that explain the measurement the one of least energy."""
+    return posed.A.pinv(posed.y[None].double())[0]
 
 
 def bicubic(posed: Posed, options: Options) -> Tensor:
@@ -62,9 +69,9 @@ def back_projection(posed: Posed, options: Options) -> Tensor:
 def total_variation(posed: Posed, options: Options) -> Tensor:
     """Denoise by total variation with the weight at which  ‖x − y‖ = σ √n.
 
-    The weight begins at ``σ`` and is multiplied by  σ √n / ‖x − y‖  six times. References:
-    Chambolle, "An algorithm for total variation minimization", 2004, section 4 (the rule for the
-    weight too); Morozov's discrepancy principle.
+    The weight begins at ``σ`` and is multiplied by  σ √n / ‖x − y‖  six times, which comes near.
+    References: Chambolle, "An algorithm for total variation minimization", 2004, section 4 (the
+    rule for the weight too); Morozov's discrepancy principle.
     """
     restoration, sigma = _restoration("total-variation"), _sigma(posed)
 
@@ -101,26 +108,19 @@ def non_local_means(posed: Posed, options: Options) -> Tensor:
 
 
 def richardson_lucy(posed: Posed, options: Options) -> Tensor:
-    """Deconvolve channel by channel, the picture mirrored by the kernel's size at its borders.
+    """Return  x ← x · Aᵀ(y / A x) / Aᵀ1  after ``rounds``, from grey.
 
-    Reference: Lucy, "An iterative technique for the rectification of observed distributions",
-    1974.
+    It is scikit-image's where nothing is near the border; there its blur looks into the dark, and
+    ``A`` of the task does not. Reference: Lucy, "An iterative technique for the rectification of
+    observed distributions", 1974.
     """
-    kernel = posed.blur().kernel.double()
-    restoration = _restoration("richardson-lucy")
-    margin = [min(n, side - 1) for n, side in zip(kernel.shape, posed.shape[1:], strict=True)]
-    top, left = margin
-    pads = (left, left, top, top)
-    y = functional.pad(posed.y[None].double(), pads, mode="reflect")[0].numpy()
-    channels = [
-        restoration.richardson_lucy(
-            channel, kernel.numpy(), num_iter=int(options["rounds"]), filter_epsilon=_LEAST
-        )
-        for channel in np.maximum(y, _LEAST)
-    ]
-    x = torch.from_numpy(np.stack(channels))
-    _, height, width = posed.shape
-    return x[:, top : top + height, left : left + width]
+    posed.blur()
+    A, y = posed.A, posed.y[None].double().clamp(min=_LEAST)
+    x = torch.full_like(y, 0.5)
+    share = A.adjoint(torch.ones_like(y))
+    for _ in range(int(options["rounds"])):
+        x = x * A.adjoint(y / A(x).clamp(min=_LEAST)) / share
+    return x[0]
 
 
 def biharmonic(posed: Posed, options: Options) -> Tensor:
@@ -146,6 +146,7 @@ class Baseline:
 
 
 BASELINES: dict[str, Baseline] = {
+    "pseudo-inverse": Baseline(pseudo_inverse, "pseudo-inverse"),
     "bicubic": Baseline(bicubic, "bicubic interpolation"),
     "back-projection": Baseline(
         back_projection, "iterated back-projection", {"rounds": Option(20, 1, 1000, whole=True)}
@@ -223,7 +224,8 @@ def _after(
     denoise: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]], posed: Posed
 ) -> Tensor:
     """Denoise the measurement, and enlarge it where that is asked for."""
-    x = _channels_first(denoise(_rows_first(posed.y))).to(posed.y)
+    y = _rows_first(posed.y)
+    x = _channels_first(denoise(y).reshape(y.shape)).to(posed.y)
     return x if posed.scale == 1 else _enlarged(x, posed)
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, final
 
@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import DegradationError, ImageError, SettingsError, ShapeError
+from sfumato.evaluation.choice import Chosen
 from sfumato.evaluation.data_sets import Photograph, load_photograph
-from sfumato.evaluation.measure import Measure, Shown
+from sfumato.evaluation.measure import Shown
 from sfumato.evaluation.others import Folder
+from sfumato.evaluation.pairs import PictureFiles
 from sfumato.evaluation.posed import (
     Answer,
     Contender,
@@ -82,13 +84,18 @@ Event: TypeAlias = Planned | Began | Finished
 @final
 @dataclass(frozen=True)
 class Benchmark:
-    """Who does what with which pictures, and where results go."""
+    """Who does what with which pictures, and where results go: ``folder``, which may be there.
+
+    ``source`` is the folder of the pictures by name, ``labels`` their classes.
+    """
 
     recipe: Recipe
     photographs: Sequence[Photograph]
     contenders: Sequence[Contender]
-    measures: Sequence[Measure]
+    chosen: Chosen
     folder: Path
+    source: str = ""
+    labels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise SettingsError where two contenders have one name, or there is none."""
@@ -128,6 +135,29 @@ def run_benchmark(b: Benchmark) -> Generator[Event, None, list[Record]]:
     return records
 
 
+def numbers_of_sets(
+    b: Benchmark, records: Sequence[Record]
+) -> Generator[Began, None, dict[tuple[str, str], dict[str, float]]]:
+    """Measure the results of each task and method as a set, against the photographs of them.
+
+    What has fewer than two results has no such numbers. Raises as the measures do.
+    """
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records if b.chosen.sets else ():
+        if record.result is not None:
+            groups.setdefault((record.task, record.method), []).append(record)
+    found, references = {}, PictureFiles([])
+    for k, ((task, method), own) in enumerate(groups.items()):
+        yield Began(task, method, f"{len(own)} pictures as a set", k, len(groups))
+        if len(own) > 1:
+            files = [b.folder / "references" / f"{r.picture}.png" for r in own]
+            if tuple(files) != references.files:
+                references = PictureFiles(files)
+            results = PictureFiles([b.folder / str(r.result) for r in own])
+            found[task, method] = {m.name: m.of(results, references) for m in b.chosen.sets}
+    return found
+
+
 def _asked(b: Benchmark) -> Iterator[tuple[TaskPart, Contender, Photograph]]:
     """Go through tasks, methods and pictures, the pictures fastest."""
     methods = {part.name: part for part in b.recipe.methods}
@@ -152,10 +182,11 @@ def _record(
     try:
         x = load_photograph(photograph, b.recipe.data)
         posed = pose(task.degradation, photograph.name, x, b.recipe.seed + photograph.number)
+        posed = replace(posed, folder=photograph.folder)
         record = replace(record, key=key_of(posed, x, contender.identity(photograph.name)))
         if before is not None and before.key == record.key and _stands(b, before):
             result = read_picture(b.folder / str(before.result)).pixels
-            return _measured(b.measures, before, posed, x, result)
+            return _measured(b, before, posed, x, result)
         return _made(b, contender, posed, x, record)
     except _REFUSALS as error:
         return replace(record, refused=str(error))
@@ -163,7 +194,7 @@ def _record(
 
 def _stands(b: Benchmark, before: Record) -> bool:
     """Tell whether a result is there, and the numbers that only its making can tell."""
-    lacking = [m for m in b.measures if m.name not in before.values]
+    lacking = [m for m in b.chosen.single if m.name not in before.values]
     seen = all(m.needs.isdisjoint({"tiles", "samples"}) for m in lacking)
     return seen and before.result is not None and (b.folder / before.result).is_file()
 
@@ -215,11 +246,11 @@ def _made(b: Benchmark, contender: Contender, posed: Posed, x: Tensor, record: R
         result=result.as_posix(),
         values={},
     )
-    return _measured(b.measures, record, posed, x, answer.x, answer)
+    return _measured(b, record, posed, x, answer.x, answer)
 
 
 def _measured(
-    measures: Sequence[Measure],
+    b: Benchmark,
     record: Record,
     posed: Posed,
     x: Tensor,
@@ -233,9 +264,10 @@ def _measured(
         measurement=posed.y,
         degradation=posed.degradation,
         tiles=None if answer is None else answer.tiles,
+        label=b.labels.get(record.picture),
     )
     values = dict(record.values)
-    for measure in measures:
+    for measure in b.chosen.single:
         if measure.name not in values:
             able = all(shown.has(need) for need in measure.needs)
             values[measure.name] = measure.of(shown) if able else math.nan

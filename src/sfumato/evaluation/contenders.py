@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
@@ -63,9 +64,15 @@ def contender(
 ) -> Contender:
     """Make one from what a recipe says; ``wanted`` describes the models that the user brings.
 
-    Raises SettingsError and ModelError where there is none such.
+    In the template of a command ``[ROLE]`` stands for the model of that role. Raises SettingsError
+    and ModelError where there is none such.
     """
     word, _, rest = part.use.partition(":")
+    needed = [role for role in wanted or {} if f"[{role}]" in rest]
+    for role in needed:
+        if role not in models.roles:
+            return Absent(part.name, role, (wanted or {})[role], part.caption)
+        rest = rest.replace(f"[{role}]", shlex.quote(models.roles[role]))
     if word in BASELINES:
         return Classical(part.name, part.use, part.caption)
     if word == "rrdb":
@@ -154,7 +161,7 @@ def slug(text: str) -> str:
     >>> slug("DPS:zeta=3,context=1")
     'dps-zeta-3-context-1'
     """
-    return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-.+") or "x"
+    return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-.") or "x"
 
 
 def _no_method(word: str) -> SettingsError:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sfumato.errors import ImageError, SettingsError
+from sfumato.evaluation.learned import label_of, labels_of_folders, read_labels
 from sfumato.evaluation.measure import Picture
 from sfumato.evaluation.recipe import Data
 from sfumato.io import find_pictures, read_picture
@@ -24,6 +25,11 @@ class Photograph:
     name: str
     path: Path
     number: int
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder it lies in."""
+        return self.path.parent.name
 
 
 def find_data(data: Data, places: Sequence[Path]) -> Path:
@@ -88,3 +94,15 @@ def load_photograph(photograph: Photograph, data: Data) -> Picture:
             expected=f"at least {data.multiple} a side",
         )
     return (x[:, :height, :width].float() / 255).contiguous()
+
+
+def classes(
+    listed: Sequence[Photograph], folder: Path, labels: Path | None = None
+) -> dict[str, int]:
+    """Return the classes of photographs by their names: from a list, or by their folders.
+
+    Raises ImageError for a list that lacks one, SettingsError for folders that name none.
+    """
+    keys = [p.path.relative_to(folder).with_suffix("").as_posix() for p in listed]
+    known = labels_of_folders(keys) if labels is None else read_labels(labels)
+    return {p.name: label_of(key, known) for p, key in zip(listed, keys, strict=True)}

@@ -12,7 +12,7 @@ from torch import Tensor
 #: (channels, height, width) in [0, 1], 1 or 3 channels.
 Picture: TypeAlias = Float[Tensor, "channels height width"]
 Better: TypeAlias = Literal["higher", "lower", "neither"]
-Need: TypeAlias = Literal["reference", "measurement", "tiles", "samples"]
+Need: TypeAlias = Literal["reference", "measurement", "tiles", "samples", "label"]
 
 
 @final
@@ -22,7 +22,7 @@ class Shown:
 
     ``measurement`` is what was restored, ``degradation`` the text form of ``A`` that made it
     (``average_pool:4``); ``tiles`` the side and the overlap of the tiles in pixels; ``samples``
-    other results of the same measurement.
+    other results of the same measurement; ``label`` the number of the class that it shows.
     """
 
     result: Picture
@@ -31,6 +31,7 @@ class Shown:
     degradation: str | None = None
     tiles: tuple[int, int] | None = None
     samples: Sequence[Picture] = ()
+    label: int | None = None
 
     def has(self, need: Need) -> bool:
         """Say whether ``need`` is known."""
@@ -45,7 +46,8 @@ class Measure:
 
     ``name`` heads its column; ``unit`` may be empty; ``digits`` after the point are worth
     printing; ``protocol`` says in a sentence exactly what is computed, with all that another
-    program would have to do the same. ``of`` raises sfumato's errors for what it cannot measure.
+    program would have to do the same. ``of`` raises sfumato's errors for what it cannot measure,
+    and takes about ``bytes_per_pixel`` of memory.
     """
 
     name: str
@@ -55,12 +57,16 @@ class Measure:
     better: Better = "higher"
     digits: int = 2
     needs: frozenset[Need] = frozenset({"reference"})
+    bytes_per_pixel: int = 400
 
 
 @final
 @dataclass(frozen=True)
 class SetMeasure:
-    """A number of a set of results and a set of references, as the Fréchet distances are."""
+    """A number of a set of results and a set of references, as the Fréchet distances are.
+
+    ``compares`` is False where it looks at the results alone, or knows its references.
+    """
 
     name: str
     of: Callable[[Sequence[Picture], Sequence[Picture]], float]
@@ -68,3 +74,4 @@ class SetMeasure:
     unit: str = ""
     better: Better = "lower"
     digits: int = 2
+    compares: bool = True

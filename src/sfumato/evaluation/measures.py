@@ -29,6 +29,7 @@ from sfumato.metrics import (
     ssim,
     to_luma,
 )
+from sfumato.metrics.perceptual import Network
 from sfumato.operators import parse
 from sfumato.pipeline.problem import by_windows, make_problem
 from sfumato.tiling import TilePlan
@@ -56,18 +57,20 @@ class _Kind:
     digits: int = 2
     needs: tuple[Need, ...] = ("reference",)
     crops: bool = False
+    bytes_per_pixel: int = 400
 
     def measure(self, border: int = 0) -> Measure:
         """Return the measure with its border."""
         cut = _CUT.format(border=border) if border else "all pixels count"
         return Measure(
             name=self.name,
-            of=lambda shown: self.of(_finite(shown), border),
+            of=lambda shown: self.of(checked(shown), border),
             protocol=f"{self.protocol}; {cut}" if self.crops else self.protocol,
             unit=self.unit,
             better=self.better,
             digits=self.digits,
             needs=frozenset(self.needs),
+            bytes_per_pixel=self.bytes_per_pixel,
         )
 
 
@@ -119,8 +122,8 @@ def measures_of(text: str, *, border: int = 0) -> tuple[Measure, ...]:
     return tuple(found.values())
 
 
-def _finite(shown: Shown) -> Shown:
-    """Refuse what is no number."""
+def checked(shown: Shown) -> Shown:
+    """Return what is shown; raises ImageError for NaN and infinity in any of it."""
     known: Mapping[str, Picture | None] = {
         "the result": shown.result,
         "the reference": shown.reference,
@@ -148,7 +151,9 @@ def alike(a: Picture, b: Picture) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _compared(of: Compared) -> Callable[[Shown, int], float]:
+def compared(of: Compared) -> Callable[[Shown, int], float]:
+    """Return a measure of a result and its reference, `alike`, by a function of the two."""
+
     def value(shown: Shown, border: int) -> float:
         x, y = alike(shown.result, _known(shown.reference, "a reference"))
         return float(of(x, y, border))
@@ -171,8 +176,8 @@ def _ssim_luma(a: Tensor, b: Tensor, border: int) -> Tensor:
 
 
 @cache
-def _perceptual() -> ShiftTolerantLPIPS:
-    return ShiftTolerantLPIPS()
+def _perceptual(network: Network = "alex") -> ShiftTolerantLPIPS:
+    return ShiftTolerantLPIPS(network=network)
 
 
 def _rmse(shown: Shown, border: int) -> float:
@@ -231,26 +236,26 @@ _BAND = (
     "of the 95 % band of the seam score: that of 200 grids shifted by multiples of the scale, "
     "seed 0"
 )
-_ST = "shift-tolerant LPIPS of stlpips_pytorch 0.0.2 (AlexNet, vST0.0), which is not LPIPS"
+_ST = "shift-tolerant LPIPS of stlpips_pytorch 0.0.2 ({}, vST0.0), which is not LPIPS"
 
 _KINDS: dict[str, _Kind] = {
     "psnr": _Kind(
         "PSNR",
-        _compared(lambda a, b, border: psnr(a, b, border=border)),
+        compared(lambda a, b, border: psnr(a, b, border=border)),
         "10 log10(1 / mean (x − r)²), mean over pixels and channels of RGB on [0, 1]",
         unit="dB",
         crops=True,
     ),
     "psnr-y": _Kind(
         "PSNR-Y",
-        _compared(lambda a, b, border: psnr_luma(_colour(a), _colour(b), border=border)),
+        compared(lambda a, b, border: psnr_luma(_colour(a), _colour(b), border=border)),
         f"PSNR of {_GREY_Y}; the peak is 255",
         unit="dB",
         crops=True,
     ),
     "ssim": _Kind(
         "SSIM",
-        _compared(lambda a, b, border: ssim(a, b, border=border)),
+        compared(lambda a, b, border: ssim(a, b, border=border)),
         "SSIM of Wang et al. 2004: Gaussian of sigma 1.5 in 11 x 11 pixels, K1 = 0.01, K2 = 0.03, "
         "L = 1, places whose window lies inside, mean of RGB",
         digits=4,
@@ -258,7 +263,7 @@ _KINDS: dict[str, _Kind] = {
     ),
     "ssim-y": _Kind(
         "SSIM-Y",
-        _compared(_ssim_luma),
+        compared(_ssim_luma),
         f"SSIM of Wang et al. 2004 (Gaussian of sigma 1.5 in 11 x 11 pixels, inside only) of "
         f"{_GREY_Y}",
         digits=4,
@@ -266,14 +271,23 @@ _KINDS: dict[str, _Kind] = {
     ),
     "stlpips": _Kind(
         "ST-LPIPS",
-        _compared(lambda a, b, _: _perceptual()(a.float(), b.float())),
-        _ST,
+        compared(lambda a, b, _: _perceptual()(a.float(), b.float())),
+        _ST.format("AlexNet"),
         better="lower",
         digits=4,
+        bytes_per_pixel=1000,
+    ),
+    "stlpips-vgg": _Kind(
+        "ST-LPIPS (VGG-16)",
+        compared(lambda a, b, _: _perceptual("vgg")(a.float(), b.float())),
+        _ST.format("VGG-16"),
+        better="lower",
+        digits=4,
+        bytes_per_pixel=4000,
     ),
     "colour-bias": _Kind(
         "colour bias",
-        _compared(lambda a, b, _: 255 * colour_bias(a, b)),
+        compared(lambda a, b, _: 255 * colour_bias(a, b)),
         "root mean square over the channels of the mean difference of result and reference",
         unit="of 255",
         better="lower",
@@ -325,10 +339,11 @@ _KINDS: dict[str, _Kind] = {
     "diversity-stlpips": _Kind(
         "ST-LPIPS diversity",
         lambda shown, border: float(pairwise(_perceptual(), _all_samples(shown).float())),
-        f"mean over all pairs of samples of {_ST}",
+        f"mean over all pairs of samples of {_ST.format('AlexNet')}",
         better="neither",
         digits=4,
         needs=("samples",),
+        bytes_per_pixel=1000,
     ),
 }
 

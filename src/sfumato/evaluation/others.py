@@ -28,20 +28,22 @@ from sfumato.io._formats import FORMATS
 
 #: Seconds that a command may take for a picture.
 TIMEOUT = 600.0
-_FIELDS = {"input", "output", "scale"}
+_FIELDS = {"input", "output", "scale", "seed", "folder"}
 #: Characters of a line of standard error that are kept.
 _WIDTH = 200
 
 
 @final
 class Command(Contender):
-    """A program that reads ``{input}`` and writes ``{output}``, both PNG; it may ask ``{scale}``.
+    """A program that reads ``{input}`` and writes ``{output}``, both PNG.
 
-    The template is cut to words as a shell would, and run without one. A program that fails, or
-    takes longer than ``timeout`` seconds, has no result: the last line of its standard error says
-    why.
+    It may also be told the ``{scale}``, the picture's ``{seed}``, and the ``{folder}`` that the
+    picture lies in. The template is cut to words as a shell would, and run without one. A program
+    that fails, or takes longer than ``timeout`` seconds, has no result: the last line of its
+    standard error says why.
 
-    Raises SettingsError for a template without a field of these, or with another.
+    Raises SettingsError for a template without ``{output}``, without ``{input}`` and ``{seed}``,
+    or with other fields.
 
     >>> Command("copy", "cp {input} {output}").caption
     'copy'
@@ -56,10 +58,10 @@ class Command(Contender):
         except ValueError as error:
             raise SettingsError(f"the command {template!r}: {error}") from error
         found.discard(None)
-        if not {"input", "output"} <= found <= _FIELDS:
+        if not found <= _FIELDS or "output" not in found or found.isdisjoint({"input", "seed"}):
             raise SettingsError(
                 f"the command {template!r}",
-                expected="{input} and {output}, and {scale} at most",
+                expected="{input} and {output}; {scale}, {seed} and {folder} are known too",
                 do="double the braces that are meant as such",
             )
         self.name, self.caption, self.template = name, caption or name, template
@@ -76,7 +78,8 @@ class Command(Contender):
         with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
             source, target = Path(folder, "input.png"), Path(folder, "output.png")
             write_picture(Picture(posed.y), source)
-            fields = {"input": source, "output": target, "scale": posed.scale}
+            fields: dict[str, object] = {"input": source, "output": target, "scale": posed.scale}
+            fields |= {"seed": posed.seed, "folder": posed.folder}
             self._run([word.format(**fields) for word in self._words])
             if not target.is_file():
                 raise ImageError(f"{self._words[0]} wrote no {{output}}")

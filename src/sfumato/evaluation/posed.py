@@ -38,7 +38,8 @@ class Posed:
     """A picture to be restored: ``y`` was made of an ``x`` of shape ``shape`` by ``degradation``.
 
     ``y`` is (channels, height, width) on the [0, 1] scale, of 8 bits where it is a picture;
-    ``seed`` decides all noise; ``picture`` is the name of the picture.
+    ``seed`` decides all noise; ``picture`` is the name of the picture, and ``folder`` that of the
+    folder it lies in, which is its class in ImageNet.
     """
 
     y: Tensor
@@ -46,6 +47,7 @@ class Posed:
     degradation: str
     picture: str
     seed: int
+    folder: str = ""
 
     @cached_property
     def A(self) -> Operator:

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, final
+from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
@@ -130,7 +130,6 @@ class Recipe(_Part):
     tasks: Annotated[tuple[TaskPart, ...], Field(min_length=1)]
     methods: tuple[MethodPart, ...] = ()
     measures: Annotated[tuple[str, ...], Field(min_length=1)]
-    set_measures: tuple[str, ...] = ()
     border: Annotated[StrictInt, Field(ge=0)] = 0
     seed: Annotated[StrictInt, Field(ge=0, lt=1 << 62)] = 0
     models: Mapping[str, str] = Field(default_factory=dict)
@@ -138,7 +137,7 @@ class Recipe(_Part):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], name: str) -> Self:
+    def of(cls, values: Mapping[str, Any], name: str) -> Recipe:
         """Check ``values``; SettingsError names the first that is wrong, and the likely spelling.
 
         Each name of a task or method stands once, and what refers to one must find it.

@@ -11,8 +11,8 @@ from typing import final
 from sfumato._version import __version__
 from sfumato.errors import SettingsError
 from sfumato.evaluation.benchmark import Benchmark
-from sfumato.evaluation.measure import Measure
-from sfumato.evaluation.measures import measures_of
+from sfumato.evaluation.choice import WORDS, Chosen, Networks, choose
+from sfumato.evaluation.measure import Picture, SetMeasure
 from sfumato.evaluation.recipe import Recipe
 from sfumato.evaluation.record import Record
 from sfumato.evaluation.tables import (
@@ -34,26 +34,37 @@ RUN = "run.json"
 _PERCEPTUAL = ("stlpips", "diversity-stlpips")
 
 
-def measures_for(recipe: Recipe) -> tuple[tuple[Measure, ...], str]:
-    """Return the measures of a recipe, and a sentence on those that cannot be had here, or "".
+@final
+@dataclass(frozen=True)
+class Measuring:
+    """The measures of a recipe that can be had here, and why others cannot."""
 
-    Raises SettingsError for unknown ones.
+    chosen: Chosen
+    lacking: tuple[str, ...] = ()
+
+
+def measures_for(recipe: Recipe, networks: Networks | None = None) -> Measuring:
+    """Return what can be measured of what a recipe asks, with these networks.
+
+    Raises SettingsError for unknown measures and where nothing can be measured, ModelError for
+    files that hold something else.
     """
-    words = list(recipe.measures)
-    every = measures_of(" ".join(words), border=recipe.border)
-    if not any(word in _PERCEPTUAL for word in words):
-        return every, ""
-    try:
-        ShiftTolerantLPIPS()
-    except SettingsError as error:
-        rest = [word for word in words if word not in _PERCEPTUAL]
-        if not rest:
-            raise
-        return measures_of(" ".join(rest), border=recipe.border), str(error)
-    return every, ""
+    choose(" ".join(w for w in recipe.measures if w.partition(":")[0] not in WORDS))
+    able, lacking = [], []
+    for word in recipe.measures:
+        try:
+            choose(word, networks, border=recipe.border)
+            if word in _PERCEPTUAL:
+                ShiftTolerantLPIPS()
+            able.append(word)
+        except SettingsError as error:
+            lacking.append(f"{word}: {error}")
+    if not able:
+        raise SettingsError(f"nothing of {recipe.name} can be measured: {lacking[0]}")
+    return Measuring(choose(" ".join(able), networks, border=recipe.border), tuple(lacking))
 
 
-def write_run(b: Benchmark, columns: Sequence[Column]) -> None:
+def write_run(b: Benchmark) -> None:
     """Write ``run.json``: titles and captions, how everything is measured, published figures."""
     recipe = b.recipe
     run = {
@@ -61,6 +72,7 @@ def write_run(b: Benchmark, columns: Sequence[Column]) -> None:
         "version": __version__,
         "recipe": recipe.name,
         "seed": recipe.seed,
+        "source": b.source,
         "data": recipe.data.model_dump(mode="json"),
         "notes": list(recipe.notes),
         "tasks": [
@@ -68,7 +80,7 @@ def write_run(b: Benchmark, columns: Sequence[Column]) -> None:
             for t in recipe.tasks
         ],
         "methods": [{"name": c.name, "caption": c.caption} for c in b.contenders],
-        "measures": [describe(c) for c in columns],
+        "measures": [describe(c) for c in b.chosen.columns],
         "published": [p.model_dump(mode="json", exclude={"recipe"}) for p in recipe.published],
     }
     _write(b.folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
@@ -83,14 +95,9 @@ class Table:
     markdown: str
 
 
-def write_tables(
-    b: Benchmark,
-    records: Sequence[Record],
-    columns: Sequence[Column],
-    *,
-    sets: OfSets | None = None,
-) -> Table:
+def write_tables(b: Benchmark, records: Sequence[Record], *, sets: OfSets | None = None) -> Table:
     """Write ``table.md``, ``table.csv`` and ``table.json``, and return the table."""
+    columns = b.chosen.columns + _only_published(b)
     ours = summarise(records, columns, sets=sets)
     rows = [
         *ours,
@@ -104,6 +111,21 @@ def write_tables(
     ):
         _write(b.folder / name, content)
     return Table(tuple(rows), text)
+
+
+def _only_published(b: Benchmark) -> tuple[SetMeasure, ...]:
+    """Return columns for published figures that are not measured here."""
+    ours = {c.name for c in b.chosen.columns}
+    names = dict.fromkeys(name for p in b.recipe.published for name in p.values)
+    return tuple(_published(name) for name in names if name not in ours)
+
+
+def _published(name: str) -> SetMeasure:
+    def none(results: Sequence[Picture], references: Sequence[Picture]) -> float:
+        raise SettingsError(f"{name}, which is only quoted", expected="a network to measure it by")
+
+    digits = 3 if "error" in name else 2
+    return SetMeasure(name, none, "published only; not measured here", digits=digits)
 
 
 def markdown(b: Benchmark, rows: Sequence[Summary], columns: Sequence[Column]) -> str:
@@ -141,7 +163,9 @@ def _pictures(b: Benchmark) -> str:
         made.append("grey ones " + ("left out" if data.grey == "skip" else "made RGB"))
     how = f", {', '.join(made)}" if made else ""
     seed = f"seeds {b.recipe.seed} to {b.recipe.seed + n - 1}, by the order of names"
-    return f"{n} pictures of {data.name}{of}{how}; {seed}. sfumato {__version__}."
+    name = b.source or data.name
+    other = "" if name.lower() == data.name.lower() else f", which are not {data.name}"
+    return f"{n} pictures of {name}{other}{of}{how}; {seed}. sfumato {__version__}."
 
 
 def _write(path: Path, text: str) -> None:

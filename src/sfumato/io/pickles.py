@@ -15,6 +15,7 @@ from torch import Tensor
 from sfumato.errors import ModelError
 
 _SHOWN = 5
+_COUNTER = "num_batches_tracked"
 #: What torch.load raises for files that are none of its own, besides UnpicklingError.
 _DAMAGES = (
     ArithmeticError,
@@ -40,7 +41,8 @@ def load_pickle(
 ) -> dict[str, Tensor]:
     """Read the tensors of a state dict by name, on the CPU in their stored dtypes.
 
-    Of the pickle only what tensors are made of is read.
+    Of the pickle only what tensors are made of is read. Counters of batches, which torch's batch
+    normalisation keeps beside its weights, are left out.
 
     Args:
         path: the file.
@@ -84,12 +86,13 @@ def load_pickle(
     if not isinstance(state, dict) or not state:
         raise ModelError(f"{path} holds a {type(state).__name__}", expected="a dictionary")
     state = next((state[k] for k in wrapped if isinstance(state.get(k), dict)), state)
+    state = {n: t for n, t in state.items() if not str(n).endswith(_COUNTER)}
     if "optimizer" in state:
         raise ModelError(f"{path} is the state of an optimiser", expected="the model beside it")
     odd = [str(n) for n, t in state.items() if not isinstance(n, str) or not _is_plain(t)]
     if odd:
         raise ModelError(f"{path} holds things that are no weights: {some(odd)}")
-    return dict(state)
+    return state
 
 
 def is_pickle(path: Path) -> bool:

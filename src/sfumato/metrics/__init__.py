@@ -1,8 +1,10 @@
 """How good, how faithful and how seamless a result is: plain functions of tensors in [0, 1].
 
-- ``psnr``, ``psnr_luma``, ``ssim``, ``ShiftTolerantLPIPS``: the distance from a reference picture.
+- ``psnr``, ``psnr_luma``, ``ssim``, ``ShiftTolerantLPIPS``, ``LPIPS``: the distance from a
+  reference picture.
 - ``frechet_between``, ``kernel_distance``: the distance between two sets of pictures, by their
-  features; ``PooledAlexNet`` makes such, ``Projection`` leaves few of them.
+  features; ``PooledFeatures`` makes such, ``Projection`` leaves few of them.
+- ``inception_score``: how clear and how various the classes of a set are.
 - ``diversity``, ``pairwise``: how the samples of one picture differ; ``colour_bias``: by how much
   the mean colour is off.
 - ``rmse``, ``consistency``: does the result still explain its measurement, ``A x = y``?
@@ -11,10 +13,11 @@
 """
 
 from sfumato.metrics.consistency import Consistency, consistency, rmse
-from sfumato.metrics.features import Features, PooledAlexNet, Projection
+from sfumato.metrics.features import Features, PooledAlexNet, PooledFeatures, Projection
 from sfumato.metrics.frechet import FeatureVectors, frechet_between, frechet_distance, moments
+from sfumato.metrics.inception_score import inception_score
 from sfumato.metrics.kernel import kernel_distance
-from sfumato.metrics.perceptual import ShiftTolerantLPIPS
+from sfumato.metrics.perceptual import LPIPS, ShiftTolerantLPIPS
 from sfumato.metrics.psnr import psnr, psnr_luma, to_luma
 from sfumato.metrics.seam import (
     Border,
@@ -29,11 +32,13 @@ from sfumato.metrics.spread import colour_bias, diversity, pairwise
 from sfumato.metrics.ssim import ssim
 
 __all__ = [
+    "LPIPS",
     "Border",
     "Consistency",
     "FeatureVectors",
     "Features",
     "PooledAlexNet",
+    "PooledFeatures",
     "Projection",
     "SeamMeter",
     "SeamReport",
@@ -44,6 +49,7 @@ __all__ = [
     "frechet_between",
     "frechet_distance",
     "grid_borders",
+    "inception_score",
     "kernel_distance",
     "moments",
     "pairwise",

@@ -18,46 +18,55 @@ from torch import Tensor
 from sfumato.errors import SettingsError
 from sfumato.metrics._pictures import check_pictures
 from sfumato.metrics.frechet import FeatureVectors, check_vectors
-from sfumato.metrics.perceptual import Trunk, find_weights
+from sfumato.metrics.perceptual import Network, Trunk, find_weights
 
 #: A feature network: pictures (batch, 3, height, width) in [0, 1] to (batch, dimensions).
 Features: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @final
-class PooledAlexNet:
-    """``φ(a) = (mean_{h,w} √w_lc â_lchw)_lc``: appearance, by 1152 channels of AlexNet.
+class PooledFeatures:
+    """``φ(a) = (mean_{h,w} √w_lc â_lchw)_lc``: appearance, by the channels of a classifier.
 
     ``â_l`` are the features of layer ``l`` (of five) of shift-tolerant LPIPS, at each place scaled
-    to length 1, and ``w_lc`` its calibrated weights. So ``|φ(a) − φ(b)|²`` is at most the
-    perceptual distance of the two, and what is left is blind to where things are. Distances by
-    these features are **not** FID or KID: reports call them "AlexNet-Fréchet" and
-    "AlexNet-kernel".
+    to length 1, and ``w_lc`` its calibrated weights: 1152 of AlexNet, 1472 of VGG-16. So
+    ``|φ(a) − φ(b)|²`` is at most the perceptual distance of the two, and what is left is blind to
+    where things are. Distances by these features are **not** FID or KID: reports call them
+    "AlexNet-Fréchet" and "AlexNet-kernel", by the ``name`` of the network.
 
     Raises SettingsError where the package with the weights is missing, ModelError where its file
     is damaged.
 
     Reference: as ``ShiftTolerantLPIPS``.
 
-    >>> PooledAlexNet()(torch.zeros(2, 3, 32, 32)).shape
-    torch.Size([2, 1152])
+    >>> PooledFeatures("vgg")(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 1472])
     """
 
-    #: What reports call it.
-    name = "AlexNet"
-
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, network: Network = "alex", weights: Path | None = None) -> None:
         """Load ``weights``, by default the file of the installed ``stlpips_pytorch``."""
-        self._trunk = Trunk(weights or find_weights("the distance by AlexNet's features"))
+        self.name = {"alex": "AlexNet", "vgg": "VGG"}[network]
+        wanted_by = f"the distance by {self.name}'s features"
+        found = weights or find_weights(wanted_by, network=network)
+        self._trunk = Trunk.installed(found, network)
 
     def __call__(self, pictures: Float[Tensor, "batch channels height width"]) -> FeatureVectors:
-        """Return (batch, 1152) for pictures in [0, 1] of at least 21 x 21 pixels.
+        """Return (batch, dimensions) for pictures in [0, 1] of at least 21 x 21 pixels.
 
         Raises ShapeError for smaller ones, and for channels other than 1 or 3.
         """
         check_pictures(pictures)
         layers = self._trunk(pictures)
         return torch.cat([(w.sqrt() * unit).mean((2, 3)) for unit, w in layers], dim=1)
+
+
+def PooledAlexNet(weights: Path | None = None) -> PooledFeatures:
+    """Return `PooledFeatures` of AlexNet.
+
+    >>> PooledAlexNet()(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 1152])
+    """
+    return PooledFeatures("alex", weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,9 @@ from torch import Tensor
 from sfumato.errors import ShapeError
 from sfumato.metrics.frechet import FeatureVectors, check_vectors
 
+#: Values of the kernel that are in memory at once.
+_BLOCK = 1 << 23
+
 
 def kernel_distance(a: FeatureVectors, b: FeatureVectors, *, paired: bool = False) -> float:
     """Return the unbiased estimate of the squared maximum mean discrepancy  ``MMD²``.
@@ -38,11 +41,14 @@ def kernel_distance(a: FeatureVectors, b: FeatureVectors, *, paired: bool = Fals
     x, y = a.double(), b.double()
     if paired and len(x) != len(y):
         raise ShapeError(f"pairs of {len(x)} and {len(y)} pictures", expected="as many")
-    d = x.shape[1]
-    k_xx, k_yy, k_xy = ((u @ v.mT / d + 1) ** 3 for u, v in ((x, x), (y, y), (x, y)))
-    across = _mean_off_diagonal(k_xy) if paired else k_xy.mean()
-    return float(_mean_off_diagonal(k_xx) + _mean_off_diagonal(k_yy) - 2 * across)
+    across = _mean(x, y, diagonal=not paired)
+    return _mean(x, x, diagonal=False) + _mean(y, y, diagonal=False) - 2 * across
 
 
-def _mean_off_diagonal(k: Tensor) -> Tensor:
-    return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+def _mean(x: Tensor, y: Tensor, *, diagonal: bool) -> float:
+    """Return the mean of ``k(x_i, y_j)`` over all pairs, or those with ``i ≠ j``, by blocks."""
+    total, rows = 0.0, max(1, _BLOCK // len(y))
+    for first in range(0, len(x), rows):
+        k = (x[first : first + rows] @ y.mT / x.shape[1] + 1) ** 3
+        total += float(k.sum()) - (0.0 if diagonal else float(k.diagonal(first).sum()))
+    return total / (len(x) * (len(y) if diagonal else len(y) - 1))

@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from sfumato.errors import SettingsError, ShapeError
-from sfumato.metrics import frechet_between, frechet_distance, kernel_distance, moments
+from sfumato.metrics import (
+    frechet_between,
+    frechet_distance,
+    kernel_distance,
+    moments,
+    within_span,
+)
 
 
 def draws(*shape, seed=0):
@@ -187,3 +193,12 @@ def test_what_is_no_covariance_is_refused():
         frechet_distance(m, C, m, C + torch.triu(C, 1))
     with pytest.raises(SettingsError, match="NaN"):
         frechet_distance(m, C / 0, m, C)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 4), (2, 2), (9, 30)])
+def test_the_span_of_few_vectors_has_the_same_distance(n, m):
+    a, b = draws(n, 12) + 5, 2 * draws(m, 12, seed=1) + 6
+    want = frechet_distance(*moments(a), *moments(b))
+    u, v = within_span(a, b)
+    assert u.shape == (n, min(12, n + m))
+    assert frechet_distance(*moments(u), *moments(v)) == pytest.approx(want, rel=1e-6)

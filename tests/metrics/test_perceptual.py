@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from judges import PublishedTrunk
 from sfumato.errors import ModelError, SettingsError, ShapeError
-from sfumato.metrics import ShiftTolerantLPIPS, perceptual
+from sfumato.metrics import LPIPS, ShiftTolerantLPIPS, perceptual
 
 #: What stlpips_pytorch 0.0.2 itself returns, torchvision and IPython stubbed out: for the patterns
 #: of the first test, and for the butterfly of Set5 after 4x bicubic.
 PUBLISHED = [0.43175682, 0.32190600]
+PUBLISHED_VGG = [0.43128973, 0.52034956]
 BUTTERFLY = 0.38539106
 
 BENCHMARK = Path(__file__).parents[3] / "shared" / "data" / "benchmark"
@@ -115,3 +117,54 @@ def test_bicubic_on_the_butterfly_of_set5(distance):
     again = small.resize(full.size, image.Resampling.BICUBIC)
     a, b = (torch.from_numpy(np.array(i)).permute(2, 0, 1) / 255 for i in (full, again))
     assert distance(a, b).item() == pytest.approx(BUTTERFLY, abs=2e-4)
+
+
+def test_vgg_equals_the_published_implementation_too():
+    """Values of stlpips_pytorch 0.0.2 itself, as those of AlexNet."""
+    try:
+        distance = ShiftTolerantLPIPS(network="vgg")
+    except SettingsError as error:
+        pytest.skip(str(error))
+    a = torch.stack([pattern(0), pattern(3)])
+    b = torch.stack([pattern(1), a[1].flip(-1)])
+    want = torch.tensor(PUBLISHED_VGG)
+    torch.testing.assert_close(distance(a, b), want, atol=1e-5, rtol=0)
+    small = torch.rand(3, 18, 18)
+    assert distance(small, small.flip(-1)).isfinite()
+    with pytest.raises(ShapeError, match="at least 18 x 18"):
+        distance(small[:, :17], small[:, :17])
+
+
+def heads(network):
+    """The published heads of LPIPS 0.1, which torchmetrics carries."""
+    package = pytest.importorskip("torchmetrics")
+    folder = Path(package.__file__).parent / "functional" / "image" / "lpips_models"
+    return torch.load(folder / f"{network}.pth", map_location="cpu", weights_only=True)
+
+
+@pytest.mark.parametrize("network", ["alex", "vgg"])
+def test_lpips_agrees_with_torchmetrics(network, monkeypatch):
+    """Theirs takes the trunk from torchvision, in whose place stands one of the same layers."""
+    trunk = PublishedTrunk(network)
+    lin = heads(network)
+    from torchmetrics.functional.image import lpips as theirs
+
+    monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_: trunk.modules())
+    other = theirs._LPIPS(pretrained=True, net=network)
+    a, b = pattern(0, 72)[None], pattern(1, 72)[None]
+    with torch.no_grad():
+        want = other(2 * a - 1, 2 * b - 1).flatten()
+    got = LPIPS(trunk.state, lin, network=network)(a, b)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+def test_lpips_refuses_what_does_not_fit():
+    trunk, lin = PublishedTrunk("alex").state, heads("alex")
+    with pytest.raises(ModelError, match=r"no tensor 'lin0\.model\.1\.weight'.*both files"):
+        LPIPS(trunk, {}, network="alex")
+    with pytest.raises(ModelError, match=r"no tensor 'features\.0\.weight'"):
+        LPIPS({}, lin, network="alex")
+    with pytest.raises(ModelError, match=r"lin2\.model\.1\.weight of shape .*expected \(1, 384"):
+        LPIPS(trunk, lin | {"lin2.model.1.weight": torch.ones(1, 3, 1, 1)}, network="alex")
+    with pytest.raises(ModelError, match=r"features\.3\.weight of shape"):
+        LPIPS(trunk | {"features.3.weight": torch.ones(192, 3, 5, 5)}, lin, network="alex")

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias, final
 from jaxtyping import Float
 from torch import Tensor
 
-#: (channels, height, width) in [0, 1], 1 or 3 channels.
-Picture: TypeAlias = Float[Tensor, "channels height width"]
+#: (channels, height, width) in [0, 1], 1 or 3 channels; those of a set may differ in shape.
+Picture: TypeAlias = Float[Tensor, "_ _ _"]
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 Need: TypeAlias = Literal["reference", "measurement", "tiles", "samples", "label"]
 

@@ -8,7 +8,14 @@ from sfumato.errors import SettingsError
 from sfumato.evaluation.extractors import Extractor
 from sfumato.evaluation.measure import Picture, SetMeasure
 from sfumato.evaluation.statistics import Statistics
-from sfumato.metrics import frechet_distance, inception_score, kernel_distance, moments
+from sfumato.metrics import (
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    moments,
+    within_span,
+)
+from sfumato.metrics.frechet import check_vectors
 
 #: Parts of a set that an Inception score is the mean over.
 SPLITS = 10
@@ -27,11 +34,12 @@ def frechet(extractor: Extractor, statistics: Statistics | None = None) -> SetMe
     def of(results: Sequence[Picture], references: Sequence[Picture]) -> float:
         ours = extractor.vectors(results)
         if statistics is None:
-            theirs = moments(extractor.vectors(references))
-        else:
-            statistics.check(extractor.digest, extractor.protocol, ours.shape[1])
-            theirs = statistics.mean, statistics.covariance
-        return frechet_distance(*moments(ours), *theirs)
+            theirs = extractor.vectors(references)
+            check_vectors(ours, theirs, least=2, why="or there is no covariance")
+            a, b = within_span(ours, theirs)
+            return frechet_distance(*moments(a), *moments(b))
+        statistics.check(extractor.digest, extractor.protocol, ours.shape[1])
+        return frechet_distance(*moments(ours), statistics.mean, statistics.covariance)
 
     given = "" if statistics is None else f"; references: {_told(statistics)}"
     return SetMeasure(

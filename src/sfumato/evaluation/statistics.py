@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, final
+from typing import final
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Statistics:
     @classmethod
     def of(
         cls, features: FeatureVectors, *, network: str = "", protocol: str = "", pictures: str = ""
-    ) -> Self:
+    ) -> Statistics:
         """Return those of feature vectors; raises SettingsError for fewer than two, and NaN.
 
         >>> Statistics.of(torch.tensor([[0.0], [2.0]])).covariance.item()
@@ -73,13 +73,13 @@ class Statistics:
                 raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> Statistics:
         """Read a file of ours, or any with ``mu`` and ``sigma``; nothing is unpickled.
 
         Raises ImageError for what is none.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 mean, covariance = (np.asarray(file[k], np.float64) for k in ("mu", "sigma"))
                 texts = [str(file[k]) if k in file else "" for k in _TEXTS]
                 n = int(file["n"]) if "n" in file else 0

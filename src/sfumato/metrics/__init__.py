@@ -14,7 +14,13 @@
 
 from sfumato.metrics.consistency import Consistency, consistency, rmse
 from sfumato.metrics.features import Features, PooledAlexNet, PooledFeatures, Projection
-from sfumato.metrics.frechet import FeatureVectors, frechet_between, frechet_distance, moments
+from sfumato.metrics.frechet import (
+    FeatureVectors,
+    frechet_between,
+    frechet_distance,
+    moments,
+    within_span,
+)
 from sfumato.metrics.inception_score import inception_score
 from sfumato.metrics.kernel import kernel_distance
 from sfumato.metrics.perceptual import LPIPS, ShiftTolerantLPIPS
@@ -61,4 +67,5 @@ __all__ = [
     "seam_score",
     "ssim",
     "to_luma",
+    "within_span",
 ]

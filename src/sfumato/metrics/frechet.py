@@ -88,6 +88,23 @@ def moments(features: FeatureVectors) -> tuple[Mean, Covariance]:
     return mean, (f - mean).mT @ (f - mean) / (len(f) - 1)
 
 
+def within_span(a: FeatureVectors, b: FeatureVectors) -> tuple[Tensor, Tensor]:
+    """Return two sets of vectors in coordinates of what they span, which has no more dimensions.
+
+    Of fewer vectors than dimensions the Fréchet distance is found there in far less time: no
+    rotation or shift of both sets changes it. In float64.
+
+    >>> a, b = torch.randn(3, 9, generator=torch.Generator().manual_seed(0)).split((2, 1))
+    >>> within_span(a, b)[0].shape
+    torch.Size([2, 3])
+    """
+    x = torch.cat([a, b]).double()
+    x = x - x.mean(0)
+    if x.shape[0] < x.shape[1]:
+        x = x @ torch.linalg.qr(x.mT).Q
+    return x[: len(a)], x[len(a) :]
+
+
 def check_vectors(a: FeatureVectors, b: FeatureVectors, *, least: int, why: str) -> None:
     """See that two sets of feature vectors can be compared.
 

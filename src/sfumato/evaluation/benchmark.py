@@ -233,6 +233,7 @@ def _made(b: Benchmark, contender: Contender, posed: Posed, x: Tensor, record: R
     began = time.perf_counter()
     answer = contender.answer(posed)
     seconds = time.perf_counter() - began
+    answer = replace(answer, x=eight_bits(answer.x))  # what counts is what the file has
     name = f"{posed.picture}.png"
     _keep(b.folder / "references" / name, x)
     seen = posed.y if posed.is_picture else posed.A.pinv(posed.y[None])[0]

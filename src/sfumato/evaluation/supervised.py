@@ -72,7 +72,7 @@ def enlarged(
     s = net.config.scale
     total = y.new_zeros(3, s * height, s * width)
     weights = y.new_zeros(1, s * height, s * width)
-    plan = TilePlan(height, width, tile, overlap)
+    plan = TilePlan(height, width, tile, overlap, net.config.fold)
     with torch.no_grad():
         for t in plan.tiles:
             w = t.window

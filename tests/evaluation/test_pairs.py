@@ -67,6 +67,7 @@ def test_samples_belong_to_their_result(folder):
     assert (one.key, [p.name for p in one.samples]) == ("a", ["a.sample-2.png", "a.sample-3.png"])
     assert (other.key, other.samples) == ("b.mean", ())
     assert pair_up(res, ref)[0].samples == ()
+    assert pair_up(res / "a.png", ref / "a.png", samples=True)[0].samples == one.samples
 
 
 def test_what_is_not_there_or_twice_is_refused(folder, tmp_path):

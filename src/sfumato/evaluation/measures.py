@@ -32,6 +32,7 @@ from sfumato.metrics import (
 from sfumato.metrics.perceptual import Network
 from sfumato.operators import parse
 from sfumato.pipeline.problem import by_windows, make_problem
+from sfumato.pipeline.resolve import MARGIN, Resolved
 from sfumato.tiling import TilePlan
 
 #: A number of a result and its reference, whose last argument is the border that is cut off.
@@ -199,15 +200,18 @@ def _seam(shown: Shown) -> SeamReport:
     if shown.tiles is None:
         raise SettingsError("a result without its tiles", expected="their side and overlap")
     _, height, width = shown.result.shape
-    stride, phase = 1, 1
+    tile, overlap = shown.tiles
+    stride, phase, least = 1, 1, 0
     if shown.degradation is not None and shown.measurement is not None:
         y = shown.measurement.shape
         degradation = parse(shown.degradation)
         A = degradation.operator(degradation.source_shape((y[0], y[1], y[2])))
-        stride, phase = (A.locality.stride if by_windows(A) else 1), max(1, A.ratio)
-    tile, overlap = shown.tiles
-    borders = TilePlan(height, width, tile, overlap, stride).borders()
-    return seam_report(shown.result, borders, phase)
+        phase = max(1, A.ratio)
+        if by_windows(A):
+            stride, least = A.locality.stride, Resolved.least_margin(A)
+    margin = max(least, min(MARGIN, overlap // 2) // stride * stride)
+    plan = TilePlan(height, width, tile, overlap, stride, margin=margin, corners=least > 0)
+    return seam_report(shown.result, plan.borders(), phase)
 
 
 def _of_seam(part: Literal["score", "low", "high"]) -> Callable[[Shown, int], float]:
@@ -229,8 +233,8 @@ def _all_samples(shown: Shown) -> Tensor:
 
 
 _SEAM = (
-    "mean absolute jump over the borders of tiles, laid evenly and owned in raster order, over "
-    "that of the lines 3 to 6 pixels beside"
+    "mean absolute jump over the borders of tiles, laid as a restoration in raster order lays its "
+    "finest level, over that of the lines 3 to 6 pixels beside"
 )
 _BAND = (
     "of the 95 % band of the seam score: that of 200 grids shifted by multiples of the scale, "

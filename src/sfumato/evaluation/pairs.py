@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ def pair_up(
     ImageError for folders that cannot be read, or hold no picture.
     """
     own = _named(results, recursive)
+    if samples and not results.is_dir():
+        beside = results.parent.glob(f"{glob.escape(results.stem)}.sample-*")
+        own |= {path.stem: path for path in sorted(beside) if path.suffix == results.suffix}
     extra = {k: m[1] for k in own if (m := _BESIDE.fullmatch(k)) and m[1] in own}
     others: dict[str, Mapping[str, Path]] = {}
     for what, place in (("reference", references), ("measurement", measurements)):

@@ -100,7 +100,7 @@ class Resolved:
         if fixed_size:
             tile = at_most(tile, shape[1:], stride)
         overlap = 0 if self.stitch == "independent" else self.overlap
-        margin = min(_MARGIN, overlap // 2) // stride * stride
+        margin = min(MARGIN, overlap // 2) // stride * stride
         halo = A.locality.halo if self.stitch == "mask-shift" else 0
         if halo:
             margin = max(margin, self.least_margin(A))
@@ -177,7 +177,7 @@ _OVERLAP = 64
 
 
 #: A tile leaves so many pixels at its borders to the next one, which sees both sides of them.
-_MARGIN = 16
+MARGIN = 16
 
 
 def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]:

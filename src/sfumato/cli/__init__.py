@@ -12,7 +12,9 @@ from sfumato.cli.bench import bench_app
 from sfumato.cli.doctor import doctor
 from sfumato.cli.evaluate import evaluate
 from sfumato.cli.models import models_app
+from sfumato.cli.report import report
 from sfumato.cli.sr3 import sr3_app
+from sfumato.cli.study import study_app
 from sfumato.cli.train import train_app
 
 __all__ = ["app", "main"]
@@ -33,6 +35,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.add_typer(sr3_app, name="sr3")
 app.add_typer(bench_app, name="bench")
+app.command()(report)
+app.add_typer(study_app, name="study")
 
 
 def _version(asked: bool) -> None:

@@ -63,6 +63,9 @@ def run(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Pictures at most.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    report: Annotated[
+        bool, typer.Option("--report", help="Make a page, sheets and plots of it too.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a command may take for a picture.")
     ] = 600.0,
@@ -142,6 +145,15 @@ def run(
     records = _shown(run_benchmark(benchmark), recipe.name)
     sets = _shown(numbers_of_sets(benchmark, records), "sets")
     say(write_tables(benchmark, records, sets=sets).markdown)
+    if report:
+        from sfumato.evaluation import report as making
+
+        seen = making.read_run(benchmark.folder)
+        plots = making.svg_plots(seen)
+        page = making.write_page(seen, benchmark.folder / "report.html", plots=plots)
+        making.write_plots(seen, benchmark.folder / "plots")
+        making.write_sheets(seen, benchmark.folder / "sheets")
+        say(f"The page is {page.path}, {page.size_bytes / 1e6:.1f} MB")
     say(f"The folder is {benchmark.folder}")
 
 

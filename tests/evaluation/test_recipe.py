@@ -1,12 +1,23 @@
 """Recipes: every one of the package makes sense, and what is wrong in one is told in a line."""
 
+import math
+import re
+from pathlib import Path
+
 import pytest
 
 from sfumato.errors import SettingsError
+from sfumato.evaluation.benchmark import Benchmark, Finished, run_benchmark
 from sfumato.evaluation.contenders import contender
+from sfumato.evaluation.data_sets import photographs
 from sfumato.evaluation.own import Models
 from sfumato.evaluation.recipe import Recipe, load_recipe, recipe_names
 from sfumato.evaluation.run_folder import measures_for
+from sfumato.io import Picture, write_picture
+from sfumato.training import SR3Settings
+from sfumato.training import load_recipe as training_recipe
+
+TRAINED = Path(__file__).parents[2] / "recipes" / "ablations"
 
 #: Of measures that need networks which nobody has brought.
 HEADS = {"fid": "FID", "is": "IS", "top-1": "top-1 error", "top-5": "top-5 error"}
@@ -134,3 +145,54 @@ def test_an_unknown_name_brings_the_near_ones():
         load_recipe("set14x4")
     with pytest.raises(SettingsError, match="there is no task bocks in set14-x4"):
         load_recipe("set14-x4").only("bocks")
+
+
+def test_the_recipe_on_the_page_is_one(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+    (block,) = re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    (tmp_path / "mine.toml").write_text(block)
+    recipe = load_recipe(tmp_path / "mine.toml")
+    assert contender(recipe.methods[0], Models()).name == "prior"
+    assert measures_for(recipe).lacking == ()
+
+
+def test_every_recipe_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, re.M)
+    told = {name for row in rows for name in re.findall("`(.*?)`", row)}
+    told |= {f"{s}-x{k}" for s in ("set5", "set14") for k in (2, 3, 4, 8)}
+    told |= {f"sr3-table-{k}" for k in range(1, 6)}
+    assert set(recipe_names()) <= told
+
+
+@pytest.mark.parametrize("path", sorted(TRAINED.glob("*.toml")), ids=lambda path: path.stem)
+def test_ablations_that_are_trained_differ_in_one_thing(path):
+    (base,) = training_recipe(TRAINED / "sr3-base.toml", SR3Settings)
+    (own,) = training_recipe(path, SR3Settings)
+    changed = [k for k in SR3Settings.model_fields if getattr(own, k) != getattr(base, k)]
+    assert len(changed) == (path.stem != "sr3-base")
+    assert path.stem.removeprefix("sr3-") in load_recipe("ablation-sr3-training").models
+
+
+#: Whatever these ask for can be done by sfumato with any prior.
+AT_ONCE = (
+    "set5-x2", "set14-x3", "set14-x4", "set5-x8", "noisy-x4", "denoising", "deblurring",
+    "inpainting", "colourisation", "old-photographs", "compressed-sensing", "ablation-zero-shot",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_every_method_of_a_recipe_can_do_its_tasks(name, photo, stand_in, tmp_path):
+    recipe = load_recipe(name)
+    parts = [part for part in recipe.methods if part.model != "sr3"]
+    models = Models(roles={"embedded": str(stand_in)})
+    write_picture(Picture(photo.tile(1, 3, 4)), tmp_path / "Set1" / "a.png")
+    listed = photographs(recipe.data, tmp_path / "Set1")
+    contenders = [contender(part, models) for part in parts]
+    chosen = measures_for(recipe.model_copy(update={"measures": ("psnr", "rmse-ax")})).chosen
+    events = run_benchmark(Benchmark(recipe, listed, contenders, chosen, tmp_path / "out"))
+    records = [e.record for e in events if isinstance(e, Finished)]
+    assert {r.task for r in records} == {t.name for t in recipe.tasks}
+    assert [f"{r.task}, {r.method}: {r.refused}" for r in records if r.refused] == []
+    assert all(math.isfinite(r.values["PSNR"]) for r in records)

@@ -23,10 +23,11 @@ from sfumato.evaluation.benchmark import (
     run_benchmark,
 )
 from sfumato.evaluation.choice import choose
+from sfumato.evaluation.contenders import contender
 from sfumato.evaluation.data_sets import find_data, photographs
 from sfumato.evaluation.own import Models, Restoring
 from sfumato.evaluation.posed import Answer, Contender
-from sfumato.evaluation.recipe import Recipe
+from sfumato.evaluation.recipe import MethodPart, Recipe
 from sfumato.evaluation.record import read_records
 from sfumato.io import Picture, read_picture, write_picture
 
@@ -235,6 +236,15 @@ def test_sets_are_measured_against_the_photographs_of_their_results(made):
     assert told == [(3, 3)]
     assert list(found) == [("box", "grey")]
     assert found["box", "grey"][measure.name] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_contender_is_asked_for_its_own_tasks_only(made):
+    grey = Counting()
+    grey.tasks = ("noisy",)
+    records, _ = finish(run_benchmark(made(grey)))
+    assert {r.task for r in records} == {"noisy"}
+    part = MethodPart(name="sr3", model="sr3", tasks=("bicubic",))
+    assert contender(part, Models()).tasks == ("bicubic",)
 
 
 def test_two_of_one_name_are_refused(made):

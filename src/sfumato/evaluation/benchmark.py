@@ -160,11 +160,9 @@ def numbers_of_sets(
 
 def _asked(b: Benchmark) -> Iterator[tuple[TaskPart, Contender, Photograph]]:
     """Go through tasks, methods and pictures, the pictures fastest."""
-    methods = {part.name: part for part in b.recipe.methods}
     for task in b.recipe.tasks:
         for contender in b.contenders:
-            own = methods.get(contender.name)
-            if own is None or not own.tasks or task.name in own.tasks:
+            if not contender.tasks or task.name in contender.tasks:
                 there = contender.at(task.name) if isinstance(contender, Folder) else contender
                 for photograph in b.photographs:
                     yield task, there, photograph

@@ -67,11 +67,19 @@ def contender(
     In the template of a command ``[ROLE]`` stands for the model of that role. Raises SettingsError
     and ModelError where there is none such.
     """
+    made = _made(part, models, wanted or {}, timeout)
+    made.tasks = part.tasks
+    return made
+
+
+def _made(
+    part: MethodPart, models: Models, wanted: Mapping[str, str], timeout: float
+) -> Contender:
     word, _, rest = part.use.partition(":")
-    needed = [role for role in wanted or {} if f"[{role}]" in rest]
+    needed = [role for role in wanted if f"[{role}]" in rest]
     for role in needed:
         if role not in models.roles:
-            return Absent(part.name, role, (wanted or {})[role], part.caption)
+            return Absent(part.name, role, wanted[role], part.caption)
         rest = rest.replace(f"[{role}]", shlex.quote(models.roles[role]))
     if word in BASELINES:
         return Classical(part.name, part.use, part.caption)
@@ -87,8 +95,8 @@ def contender(
     if word != "default" and word not in METHODS:
         raise _no_method(word)
     role = part.model or EMBEDDED
-    if role in (wanted or {}) and role not in models.roles:
-        return Absent(part.name, role, (wanted or {})[role], part.caption)
+    if role in wanted and role not in models.roles:
+        return Absent(part.name, role, wanted[role], part.caption)
     return Restoring(part.name, part.use, models, part.caption, model=role, settings=part.settings)
 
 

@@ -120,10 +120,14 @@ class Answer:
 
 
 class Contender(ABC):
-    """One who is compared: ``name`` is that of a folder, ``caption`` is for people."""
+    """One who is compared: ``name`` is that of a folder, ``caption`` is for people.
+
+    ``tasks`` are the names of those it is asked for; none stands for all.
+    """
 
     name: str
     caption: str
+    tasks: tuple[str, ...] = ()
 
     @abstractmethod
     def identity(self, picture: str) -> Mapping[str, object]:

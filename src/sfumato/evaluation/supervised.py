@@ -58,7 +58,8 @@ class Supervised(Contender):
         y = posed.y.expand(3, -1, -1).to(self._device)
         x, n_tiles = enlarged(self._net, y)
         x = eight_bits(as_shaped(x.cpu(), posed.shape)).contiguous()
-        return Answer(x, evaluations=1, tiles=None if n_tiles == 1 else (TILE, OVERLAP))
+        side, overlap = TILE * posed.scale, OVERLAP * posed.scale
+        return Answer(x, evaluations=1, tiles=None if n_tiles == 1 else (side, overlap))
 
 
 def enlarged(

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from stand_in import photo, pool, report_of, sfumato, unit, write
+from stand_in import photo, pool, read, report_of, sfumato, unit, write
 
-from judges import PublishedInception
+from judges import PublishedInception, PublishedResNet
+from sfumato.evaluation.choice import WORDS
+from sfumato.evaluation.learned import normalised
 
 NAMES = ("a", "b", "c")
 
@@ -103,6 +107,10 @@ def test_seams_need_tiles(folders):
     found = evaluated(folders / "res", "-m", "seam seam-low seam-high", "--tile", 32)
     values = found["rows"][0]["values"]
     assert values["seam band, low"]["mean"] <= values["seam band, high"]["mean"]
+    done = sfumato("evaluate", folders / "res", "-m", "psnr-y seam", "--tile", 64)
+    assert done.code == 2
+    done = sfumato("evaluate", folders / "res", "-m", "seam", "--tile", 64)
+    assert "- seam: there is none for these pictures." in done.out
     done = sfumato("evaluate", folders / "res", "-m", "seam")
     assert (done.code, "expected --tile and --overlap" in done.err) == (2, True)
 
@@ -127,6 +135,24 @@ def test_sets_are_measured_by_the_users_network(folders, tmp_path):
     assert "make them anew with --save-statistics" in done.err
 
 
+def test_errors_of_classification_by_the_users_network(folders, tmp_path):
+    """Labels that the network itself would give, but for one."""
+    published = PublishedResNet((1, 1, 1, 1), width=8, classes=20)
+    published.run(torch.rand(1, 3, 32, 32))
+    weights, labels = tmp_path / "resnet.pth", tmp_path / "labels.csv"
+    torch.save(published.state, weights)
+    best = {}
+    for name in NAMES:
+        x = torch.from_numpy(unit(read(folders / "res" / f"{name}.png"))).permute(2, 0, 1)
+        best[name] = int(published.run(normalised(x)).argmax())
+    best["b"] = (best["b"] + 1) % 20
+    labels.write_text("".join(f"{name}.png,{k}\n" for name, k in best.items()))
+    found = evaluated(folders / "res", "--classifier", weights, "--labels", labels)
+    assert found["rows"][0]["values"]["top-1 error"]["mean"] == pytest.approx(1 / 3)
+    done = sfumato("evaluate", folders / "res", "--classifier", weights)
+    assert (done.code, "give --labels" in done.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -145,6 +171,7 @@ def test_sets_are_measured_by_the_users_network(folders, tmp_path):
         (("res", "ref", "-m", "diversity"), 2, "diversity without samples; expected --samples"),
         (("res/a.png", "ref/a.png", "-m", "alexnet-kernel"), 2, "expected a set of at least 2"),
         (("res", "ref", "--save", "t.xlsx"), 2, "expected a name that ends in .md, .csv, .json"),
+        (("res", "ref", "--device", "cuda:77"), 2, "cuda:77"),
         (("res", "ref", "--lpips", "x"), 2, "one of --lpips and --lpips-heads"),
         (("res", "less"), 2, "2 results without a reference (b, c)"),
         (("broken", "ref"), 1, "a.png"),
@@ -210,3 +237,12 @@ def test_it_tells_what_the_report_of_a_restoration_tells(tmp_path, prior, kernel
     assert found["seam"] == pytest.approx(report["seam_score"], abs=1e-4)
     band = [found["seam band, low"], found["seam band, high"]]
     assert band == pytest.approx(report["seam_band"], abs=1e-4)
+
+
+def test_the_help_and_the_page_name_every_measure(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = sfumato("evaluate", "--help").out
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for word in WORDS:
+        assert re.search(rf"(?<![\w-]){word}(?![\w-])", said), word
+        assert f"`{word}`" in page, word

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from judges import PublishedResNet, PublishedTrunk
 from sfumato.errors import ImageError, ModelError, SettingsError
@@ -83,9 +84,9 @@ def test_lpips_comes_from_two_files(tmp_path):
     heads = {
         f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1, generator=g) for k, c in enumerate(widths)
     }
-    for name, state in (("trunk", trunk | {"classifier.1.bias": torch.ones(3)}), ("heads", heads)):
-        torch.save(state, tmp_path / f"{name}.pth")
-    networks = Networks(lpips=(tmp_path / "trunk.pth", tmp_path / "heads.pth"))
+    torch.save(trunk | {"classifier.1.bias": torch.ones(3)}, tmp_path / "trunk.pth")
+    save_file(heads, tmp_path / "heads.safetensors")
+    networks = Networks(lpips=(tmp_path / "trunk.pth", tmp_path / "heads.safetensors"))
     (measure,) = choose("lpips", networks).single
     a, b = (torch.rand(3, 40, 40, generator=g) for _ in range(2))
     want = LPIPS(trunk, heads, network="alex")(a, b)

@@ -212,3 +212,28 @@ def test_a_measure_needs_what_it_says(word):
     assert len(measure.protocol) > 30
     with pytest.raises((SettingsError, ShapeError)):
         measure.of(Shown(torch.rand(3, 32, 32)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "n"), [("Set5", 5), ("Set14", 14)])
+def test_all_shared_photographs_agree_with_scikit_image(folder, n):
+    """Whole, against what four times fewer pixels leave of them, with the border of the tables."""
+    skimage = pytest.importorskip("skimage.metrics")
+    paths = sorted((BENCHMARK / folder).glob("*.png"))
+    if not paths:
+        pytest.skip(f"{BENCHMARK / folder} is not here")
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for path in paths:
+        x = read_picture(path).pixels
+        x = x[:, : x.shape[1] // 4 * 4, : x.shape[2] // 4 * 4]
+        A = parse("bicubic:4").operator(tuple(x.shape))
+        u = (A.pinv(A(x[None]))[0].clamp(0, 1) * 255).round() / 255
+        for word, view, axis in (("", planes, -1), ("-y", luma, None)):
+            a, b = (view(p)[4:-4, 4:-4] for p in (u, x))
+            want = skimage.peak_signal_noise_ratio(b, a, data_range=1)
+            got = measure_of(f"psnr{word}", border=4).of(Shown(u, x))
+            assert got == pytest.approx(want, abs=1e-4)
+            want = skimage.structural_similarity(a, b, data_range=1, channel_axis=axis, **gaussian)
+            got = measure_of(f"ssim{word}", border=4).of(Shown(u, x))
+            assert got == pytest.approx(want, abs=1e-4)
+    assert len(paths) == n

@@ -39,3 +39,9 @@ def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
 
 def test_nothing_yet(tmp_path: Path) -> None:
     assert read_records(tmp_path) == []
+
+
+def test_equal_pictures_stay_infinitely_good(tmp_path):
+    append_record(tmp_path, Record("t", "m", "a", "k", {"PSNR": math.inf, "z": -math.inf}))
+    values = read_records(tmp_path)[0].values
+    assert (values["PSNR"], values["z"]) == (math.inf, -math.inf)

@@ -1,5 +1,7 @@
 """Distances of sets against torchmetrics and closed forms; what they refuse; what is kept."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,11 @@ from sfumato.evaluation.choice import Networks, choose
 from sfumato.evaluation.extractors import Extractor, fed, inception
 from sfumato.evaluation.set_measures import frechet, kernel, score
 from sfumato.evaluation.statistics import Statistics
+from sfumato.io import read_picture
 from sfumato.metrics import inception_score
+from sfumato.operators import parse
+
+PHOTO = Path(__file__).parents[2] / "examples" / "photos" / "chelsea.png"
 
 
 def pictures(n, seed=0, side=24):
@@ -19,6 +25,16 @@ def pictures(n, seed=0, side=24):
     base = torch.rand(n, 3, 4, 4, generator=g)
     smooth = nn.functional.interpolate(base, (side, side), mode="bilinear")
     return list((smooth + 0.1 * seed * torch.rand(n, 3, side, side, generator=g)).clamp(0, 1))
+
+
+def photographs(n, blurred=False):
+    """Parts of a photograph, as they are or four times coarser."""
+    x = read_picture(PHOTO).pixels
+    g = torch.Generator().manual_seed(int(blurred))
+    tops, lefts = (torch.randint(0, m - 48, (n,), generator=g).tolist() for m in x.shape[1:])
+    parts = [x[:, a : a + 48, b : b + 48] for a, b in zip(tops, lefts, strict=True)]
+    A = parse("average_pool:4").operator((3, 48, 48))
+    return [A.pinv(A(p[None]))[0] for p in parts] if blurred else parts
 
 
 class Means(nn.Module):
@@ -47,10 +63,13 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel:UserWarning")
-def test_distances_agree_with_torchmetrics(means):
+@pytest.mark.parametrize("kind", ["photographs", "made up"])
+def test_distances_agree_with_torchmetrics(means, kind):
     fid = pytest.importorskip("torchmetrics.image.fid").FrechetInceptionDistance
     kid = pytest.importorskip("torchmetrics.image.kid").KernelInceptionDistance
     a, b = pictures(30), pictures(40, seed=1)
+    if kind == "photographs":
+        a, b = photographs(30, blurred=True), photographs(40)
     theirs = fid(feature=Means(), normalize=True)
     theirs.update(torch.stack(b), real=True)
     theirs.update(torch.stack(a), real=False)
@@ -71,7 +90,7 @@ def test_an_inception_score_agrees_with_torchmetrics():
         def forward(self, x):
             return 9 * nn.functional.adaptive_avg_pool2d(x, 3).flatten(1)
 
-    a = pictures(50)
+    a = photographs(50)
     other = theirs(feature=Logits(), normalize=False, splits=1)
     other.update(torch.stack(a))
     extractor = Extractor("Inception", Logits(), "", logits=lambda f: f)

@@ -18,6 +18,7 @@ from sfumato.evaluation.tables import (
     as_json,
     as_markdown,
     bootstrap,
+    difference,
     published,
     summarise,
 )
@@ -133,3 +134,26 @@ def test_numbers_of_sets_have_no_interval():
     records = [record("a", p, PSNR=v) for p, v in (("p", 1.0), ("q", 3.0))]
     (summary,) = summarise(records, [PSNR, fid], sets={("sr", "a"): {"FID": 12.5}})
     assert (summary.values["FID"].mean, summary.values["FID"].low) == (12.5, None)
+
+
+def test_a_difference_is_over_the_same_pictures():
+    """Pictures vary by 5 dB, two methods by 0.2: the means' intervals overlap, this one tells."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(28, 5, 20)
+    gain = rng.normal(0.2, 0.1, 20)
+    records = [record("b", str(k), PSNR=v) for k, v in enumerate(base)]
+    records += [record("a", str(k), PSNR=v) for k, v in enumerate(base + gain)]
+    records += [record("a", "alone", PSNR=99.0), record("b", "none", PSNR=math.nan)]
+    e = difference(records, "PSNR", "a", "b")
+    assert e.n == 20
+    assert e.mean == pytest.approx(gain.mean())
+    assert 0 < e.low < e.mean < e.high < 0.3
+    a, b = (s.values["PSNR"] for s in summarise(records[:40], [PSNR]))
+    assert a.low < b.high
+    assert b.low < a.high
+    back = difference(records, "PSNR", "b", "a")
+    assert (back.low, back.high) == pytest.approx((-e.high, -e.low), abs=0.01)
+    with pytest.raises(SettingsError, match="0 pictures in 1 tasks with PSNR by a and c"):
+        difference(records, "PSNR", "a", "c")
+    with pytest.raises(SettingsError, match="in 2 tasks"):
+        difference([*records, record("b", "1", task="x2", PSNR=1.0)], "PSNR", "a", "b")

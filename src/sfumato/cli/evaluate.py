@@ -30,7 +30,7 @@ def evaluate(
     ],
     references: Annotated[
         Path | None,
-        typer.Argument(help="The true pictures, of the same names.", metavar="[REFERENCES]"),
+        typer.Argument(help="The true pictures, of the same names.", metavar="REFERENCES"),
     ] = None,
     measurements: Annotated[
         Path | None, typer.Option(help="The pictures that the results were made from.")
@@ -131,12 +131,14 @@ def evaluate(
     from sfumato.evaluation.choice import Networks, choose
     from sfumato.evaluation.evaluate import evaluate as evaluated
     from sfumato.evaluation.pairs import pair_up
+    from sfumato.zoo.prior import as_device
 
     _check_options(save or [], measurements, degradation, lpips, lpips_heads)
     if inception_resize not in ("pytorch-fid", "tensorflow"):
         raise SettingsError(
             f"--inception-resize {inception_resize}", expected="pytorch-fid or tensorflow"
         )
+    as_device(device)
     networks = Networks(
         inception=inception,
         resize=cast("Resize", inception_resize),

@@ -168,7 +168,7 @@ def _check_memory(pair: Pair, chosen: Chosen) -> None:
     from sfumato.io.windows import picture_shape
 
     _, height, width = picture_shape(pair.result)
-    a_pixel = max((m.bytes_per_pixel for m in chosen.single), default=400)
+    a_pixel = max((m.bytes_per_pixel for m in chosen.single), default=520)
     need = float(height * width) * (a_pixel + 24 * len(pair.samples))
     there = available_bytes()
     if need > there:

@@ -126,7 +126,7 @@ def inception(path: Path, *, resize: Resize = "pytorch-fid", device: str = "cpu"
         f"2048 features of the Inception network of 2015-12-05 (SHA-256 {sha[:12]}), {_8_BITS}, "
         f"resized to 299 x 299 {how}",
         sha,
-        net.logits,
+        lambda vectors: net.logits(vectors.to(device)).cpu(),
     )
 
 

@@ -57,7 +57,7 @@ class Measure:
     better: Better = "higher"
     digits: int = 2
     needs: frozenset[Need] = frozenset({"reference"})
-    bytes_per_pixel: int = 400
+    bytes_per_pixel: int = 520
 
 
 @final

@@ -40,8 +40,8 @@ Compared: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 
 _CUT = "{border} pixels cut off each side"
 _GREY_Y = (
-    "Y of BT.601 in studio swing (16 to 235 of 255), not rounded, as MATLAB's rgb2ycbcr; a grey "
-    "picture counts as red = green = blue"
+    "Y of BT.601 in studio swing (16 to 235 of 255), not rounded (MATLAB's rgb2ycbcr of doubles; "
+    "that of 8-bit files rounds); a grey picture counts as red = green = blue"
 )
 
 
@@ -58,7 +58,7 @@ class _Kind:
     digits: int = 2
     needs: tuple[Need, ...] = ("reference",)
     crops: bool = False
-    bytes_per_pixel: int = 400
+    bytes_per_pixel: int = 520
 
     def measure(self, border: int = 0) -> Measure:
         """Return the measure with its border."""
@@ -279,7 +279,7 @@ _KINDS: dict[str, _Kind] = {
         _ST.format("AlexNet"),
         better="lower",
         digits=4,
-        bytes_per_pixel=1000,
+        bytes_per_pixel=1100,
     ),
     "stlpips-vgg": _Kind(
         "ST-LPIPS (VGG-16)",
@@ -287,7 +287,7 @@ _KINDS: dict[str, _Kind] = {
         _ST.format("VGG-16"),
         better="lower",
         digits=4,
-        bytes_per_pixel=4000,
+        bytes_per_pixel=2300,
     ),
     "colour-bias": _Kind(
         "colour bias",
@@ -347,7 +347,7 @@ _KINDS: dict[str, _Kind] = {
         better="neither",
         digits=4,
         needs=("samples",),
-        bytes_per_pixel=1000,
+        bytes_per_pixel=1100,
     ),
 }
 

@@ -46,7 +46,7 @@ class Record:
 def append_record(folder: Path, record: Record) -> None:
     """Write a record durably at the end of the folder's list.
 
-    A number that is none is written as ``null``. Raises OSError.
+    A number that is none is written as ``null``, an infinite one as a text. Raises OSError.
     """
     line = json.dumps(
         {name: _plain(value) for name, value in asdict(record).items()}, allow_nan=False
@@ -75,11 +75,12 @@ def read_records(folder: Path) -> list[Record]:
         except ValueError:
             continue
         try:
-            values["seconds"] = math.nan if values["seconds"] is None else values["seconds"]
+            seconds = values["seconds"]
+            values["seconds"] = math.nan if seconds is None else float(seconds)
             numbers = values["values"].items()
             values["values"] = {k: math.nan if v is None else float(v) for k, v in numbers}
             record = Record(**values)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ImageError(
                 f"{path}, line {number}, is no record: {error}",
                 do="take the line out; what it stood for is done again",
@@ -92,7 +93,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return None if math.isnan(value) else str(value)
     return value
 
 

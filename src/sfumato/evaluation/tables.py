@@ -2,7 +2,7 @@
 
 An interval is that of the percentile bootstrap: means of as many pictures, drawn with replacement.
 It says how far the mean would move with other pictures of the same kind, not how much two methods
-differ, which on the same pictures is known better.
+differ, which on the same pictures is known better: see `difference`.
 
 Reference: Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
 """
@@ -138,6 +138,37 @@ def _summary(
     )
 
 
+def difference(
+    records: Iterable[Record], measure: str, method: str, other: str, *, seed: int = 0
+) -> Estimate:
+    """Return the mean of ``method`` minus ``other`` over the pictures of a task that both have.
+
+    Its interval is far narrower than those of the two means, whose pictures vary together: where
+    it does not hold 0, one of the two is better on such pictures.
+
+    Raises SettingsError where they have none in common, or records of several tasks.
+
+    >>> rows = [Record("sr", m, p, "", {"PSNR": v}) for m, p, v in
+    ...         (("a", "x", 20.5), ("a", "y", 30.5), ("b", "x", 20.0), ("b", "y", 30.0))]
+    >>> difference(rows, "PSNR", "a", "b")
+    Estimate(mean=0.5, low=0.5, high=0.5, n=2)
+    """
+    found: dict[str, dict[str, float]] = {method: {}, other: {}}
+    tasks = set()
+    for r in records:
+        value = r.values.get(measure, math.nan)
+        if r.method in found and not r.refused and math.isfinite(value):
+            found[r.method][r.picture] = value
+            tasks.add(r.task)
+    both = [p for p in found[method] if p in found[other]]
+    if not both or len(tasks) > 1:
+        raise SettingsError(
+            f"{len(both)} pictures in {len(tasks)} tasks with {measure} by {method} and {other}",
+            expected="records of one task, with pictures that both have",
+        )
+    return bootstrap([found[method][p] - found[other][p] for p in both], seed=seed)
+
+
 def published(task: str, method: str, values: Mapping[str, float], source: str) -> Summary:
     """Return a row of published numbers, by the names of measures.
 
@@ -235,7 +266,12 @@ def _number(value: float | None, digits: int) -> str:
 def _notes(summaries: Sequence[Summary], measures: Sequence[Column]) -> str:
     """Say how everything was measured."""
     names = {name for s in summaries for name in s.values}
-    lines = [f"- {m.name}: {m.protocol}." for m in measures if m.name in names]
+    lines = [
+        f"- {m.name}: {m.protocol}."
+        if m.name in names
+        else f"- {m.name}: there is none for these pictures."
+        for m in measures
+    ]
     if any(e.low is not None for s in summaries for e in s.values.values()):
         lines.append(
             f"- in parentheses: 95 % percentile-bootstrap interval of the mean over pictures, "

@@ -36,8 +36,8 @@ class ShiftTolerantLPIPS:
     """Perceptual distance  ``d(a, b) = Σ_l mean_{h,w} Σ_c w_lc (â_l − b̂_l)²_chw``.
 
     ``â_l`` are the features of layer ``l`` (of five), at each place scaled to length 1. 0 means
-    equal, 0.1 hardly different, 0.5 very different. The layers hold 64 values a pixel, those of
-    VGG-16 four times as many: reckon with 1 GB a megapixel, or 4.
+    equal, 0.1 hardly different, 0.5 very different. The layers hold 64 values a pixel: reckon with
+    1.1 GB a megapixel, and 2.3 for VGG-16.
 
     Raises SettingsError where the package with the weights is missing, ModelError where its file
     is damaged.

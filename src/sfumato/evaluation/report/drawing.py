@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sfumato.errors import SettingsError
 
@@ -41,9 +41,9 @@ def style(ink: str = INK, quiet: str = QUIET) -> Iterator[None]:
             "plots and sheets need matplotlib, which is not installed",
             do="pip install 'sfumato[evaluation]', or make the page alone with --page-only",
         ) from error
-    colours: Mapping[Any, Any] = {"text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": quiet,
+    colours = {"text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": quiet,
                "xtick.color": quiet, "ytick.color": quiet, "grid.color": quiet}  # fmt: skip
-    with mpl.rc_context({**_STYLE, **colours}):
+    with mpl.rc_context({**_STYLE, **cast("Mapping[Any, Any]", colours)}):
         yield
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from sfumato.errors import ImageError, SettingsError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SMALL = 40_000
 #: So many are looked at before all are encoded; what seems so much too large is passed over.
 _FEW, _SURELY = 12, 1.15
-_HEAD = "data:image/webp;base64,"
 
 
 @final
@@ -27,37 +26,46 @@ class Encoding:
     """How pictures are stored, and ``words`` that say so on the page."""
 
     words: str
+    form: Literal["webp", "jpeg"]
     options: Mapping[str, Any] = field(default_factory=dict)
     shrink: float = 1.0
 
 
-EXACT = Encoding("exact, every value as in its file", {"lossless": True, "effort": 1})
+EXACT = Encoding("exact, every value as in its file", "webp", {"lossless": True, "effort": 1})
 
 
-def _lossy(quality: int) -> dict[str, Any]:
-    return {"Q": quality, "smart_subsample": True, "effort": 2}
+def _near(level: int, error: int) -> Encoding:
+    return Encoding(
+        f"nearly exact: no value is off by more than {error} of 255 (WebP, near-lossless {level})",
+        "webp",
+        {"near_lossless": True, "Q": level, "effort": 1},
+    )
+
+
+def _lossy(quality: int) -> Encoding:
+    # WebP with loss keeps colours at half resolution, and is off by 120 of 255 at their edges.
+    return Encoding(
+        f"compressed with loss (JPEG, quality {quality}, colours at full resolution)",
+        "jpeg",
+        {"Q": quality, "subsample_mode": "off", "optimize_coding": True},
+    )
+
+
+def _smaller(shrink: float) -> Encoding:
+    return Encoding(
+        f"made smaller, to {shrink:.0%} of their sides, and compressed (WebP, quality 80)",
+        "webp",
+        {"Q": 80, "smart_subsample": True, "effort": 2},
+        shrink,
+    )
 
 
 #: From exact to small; the first that fits is taken, for all pictures alike.
 LADDER = (
     EXACT,
-    Encoding(
-        "nearly exact: values are off by at most a few of 255 (WebP, near-lossless 60)",
-        {"near_lossless": True, "Q": 60, "effort": 1},
-    ),
-    *(
-        Encoding(f"compressed with loss (WebP, quality {q})", _lossy(q))
-        for q in (98, 95, 90, 80, 65)
-    ),
-    *(
-        Encoding(
-            f"made smaller, to {shrink:.0%} of their sides, and compressed with loss "
-            "(WebP, quality 80)",
-            _lossy(80),
-            shrink,
-        )
-        for shrink in (0.7, 0.5, 0.35, 0.25)
-    ),
+    *(_near(level, error) for level, error in ((60, 2), (40, 4), (20, 8))),
+    *(_lossy(quality) for quality in (92, 85, 75, 60)),
+    *(_smaller(shrink) for shrink in (0.7, 0.5, 0.35, 0.25)),
 )
 
 
@@ -111,26 +119,28 @@ def _within(
     total = 0
     for key, path in pictures.items():
         data = encoded(path, encoding)
-        total += len(_HEAD) + 4 * ((len(data) + 2) // 3)
+        kind = "jpeg" if data[:2] == b"\xff\xd8" else "webp"
+        found[key] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        total += len(found[key])
         if total > limit_bytes:
             return None
-        found[key] = _HEAD + base64.b64encode(data).decode()
     return found
 
 
 def encoded(path: Path, encoding: Encoding) -> bytes:
-    """Return a picture as WebP of 8 bits. Small ones are exact whatever the encoding."""
+    """Return a picture as WebP or JPEG of 8 bits. Small ones are exact whatever the encoding."""
     import pyvips
 
     image = _open(path)
     small = image.width * image.height <= SMALL
-    options = EXACT.options if small else encoding.options
+    chosen = EXACT if small else encoding
     try:
         if image.format == "ushort":
             image = (image / 257).rint().cast("uchar").copy(interpretation="srgb")
-        if encoding.shrink < 1 and not small:
-            image = image.resize(encoding.shrink)
-        data: bytes = image.webpsave_buffer(keep="icc", **options)
+        if chosen.shrink < 1:
+            image = image.resize(chosen.shrink)
+        save = image.webpsave_buffer if chosen.form == "webp" else image.jpegsave_buffer
+        data: bytes = save(keep="icc", **chosen.options)
     except pyvips.Error as error:
         raise ImageError(f"{path} cannot be read: {error}", do="make it again") from error
     return data

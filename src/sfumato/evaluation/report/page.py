@@ -93,6 +93,7 @@ class _Writer:
         content = "\n".join(self._task(task) for task in run.tasks if run.pictures(task.name))
         return Template(html).substitute(
             title=escape(run.title),
+            cell=_cell_width(run),
             style=style,
             script=script,
             lead=self._lead(),
@@ -276,7 +277,13 @@ def _words(embedded: Embedded) -> str:
 
 
 def _unit(m: Measure) -> str:
-    return f" {m.unit}" if m.unit else ""
+    """Return a unit that reads well behind a number: dB, but not "of 255"."""
+    return f" {m.unit}" if m.unit.isalpha() or m.unit == "%" else ""
+
+
+def _cell_width(run: Run) -> int:
+    """Return the width of a picture, in CSS pixels, at which a row fits a usual screen."""
+    return min(240, max(112, 1300 // (len(run.methods) + 2) - 14) // 4 * 4)
 
 
 def _many(n: int, word: str) -> str:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -67,7 +68,10 @@ def svg_plots(run: Run) -> dict[str, list[str]]:
     """
     with style(_INK, _QUIET):
         return {
-            task.name: [_svg(_draw(run, task.name, m)) for m in plotted(run, task.name)]
+            task.name: [
+                _svg(_draw(run, task.name, m), f"{heading(m)} over evaluations and over time")
+                for m in plotted(run, task.name)
+            ]
             for task in run.tasks
         }
 
@@ -155,13 +159,14 @@ def _plain_ticks(axis: XAxis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _svg(drawn: Figure) -> str:
-    """Return an SVG document that takes the colour of the text around it."""
+def _svg(drawn: Figure, label: str) -> str:
+    """Return an SVG document that takes the colour of the text around it, and is read aloud."""
     text = io.StringIO()
     drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     found = text.getvalue()
     found = found[found.index("<svg") :]
     found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.DOTALL)
+    found = found.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
     return found.replace(_INK, "currentColor").replace(_QUIET, "currentColor")
 
 

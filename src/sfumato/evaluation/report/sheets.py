@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Colours = Float[Tensor, "3 height width"]
+Shown = Float[Tensor, "3 rows columns"]
+#: Left, top, width and height: in parts of a picture's sides, or in pixels of a sheet.
+Box: TypeAlias = tuple[float, float, float, float]
 #: Of a sheet, in pixels: what is between cells, above all, for a line of text.
 _GAP, _TOP, _LINE = 10, 34, 20
 #: A crop is this part of the picture's width, and of this shape.
@@ -36,17 +39,6 @@ class _Cell:
     pixels: Colours
     caption: str
     note: str
-
-
-@final
-@dataclass(frozen=True)
-class _Box:
-    """A part of a picture, in parts of its sides."""
-
-    left: float
-    top: float
-    width: float
-    height: float
 
 
 def write_sheets(
@@ -150,9 +142,7 @@ class _Sheet:
             self._frame(*box)
         return self._figure
 
-    def _row(
-        self, name: str, row: Sequence[_Cell], top: int
-    ) -> list[tuple[float, float, float, float]]:
+    def _row(self, name: str, row: Sequence[_Cell], top: int) -> list[Box]:
         box = _telling([cell.pixels for cell in row])
         shape = self._shape(row)
         below = top + shape[0] + 4
@@ -164,7 +154,7 @@ class _Sheet:
             self._put(_enlarged(cell.pixels, box, crop), below, left)
             h, w = shape
             frames += [
-                (left + box.left * w, top + box.top * h, box.width * w, box.height * h),
+                (left + box[0] * w, top + box[1] * h, box[2] * w, box[3] * h),
                 (left, below, crop[1], crop[0]),
             ]
             note = f"{name}  {cell.note}" if j == 0 else cell.note
@@ -209,7 +199,7 @@ class _Sheet:
         )  # fmt: skip
 
 
-def _telling(pictures: Sequence[Colours]) -> _Box:
+def _telling(pictures: Sequence[Tensor]) -> Box:
     """Return where pictures of one row differ most: the box of the largest mean variance."""
     height, width = pictures[-1].shape[1:]
     alike = torch.stack([p for p in pictures if p.shape[1:] == (height, width)])
@@ -218,10 +208,10 @@ def _telling(pictures: Sequence[Colours]) -> _Box:
     spread = alike.var(dim=0, correction=0).mean(0, keepdim=True)
     means = avg_pool2d(spread[None], (h, w), stride=2)[0, 0]
     row, column = divmod(int(means.argmax()), means.shape[1])
-    return _Box(2 * column / width, 2 * row / height, w / width, h / height)
+    return 2 * column / width, 2 * row / height, w / width, h / height
 
 
-def _resized(pixels: Colours, shape: tuple[int, int]) -> Colours:
+def _resized(pixels: Colours, shape: tuple[int, int]) -> Shown:
     """Return a picture at the size of its cell; smaller ones keep their pixels as squares."""
     if pixels.shape[1] <= shape[0]:
         return interpolate(pixels[None], size=shape, mode="nearest-exact")[0]
@@ -229,13 +219,13 @@ def _resized(pixels: Colours, shape: tuple[int, int]) -> Colours:
     return small[0].clamp(0, 1)
 
 
-def _enlarged(pixels: Colours, box: _Box, shape: tuple[int, int]) -> Colours:
+def _enlarged(pixels: Colours, box: Box, shape: tuple[int, int]) -> Shown:
     height, width = pixels.shape[1:]
     y, x = (
         (start + length * (torch.arange(n) + 0.5) / n).mul(side).long().clamp(0, side - 1)
         for start, length, n, side in (
-            (box.top, box.height, shape[0], height),
-            (box.left, box.width, shape[1], width),
+            (box[1], box[3], shape[0], height),
+            (box[0], box[2], shape[1], width),
         )
     )
     return pixels[:, y][:, :, x]

@@ -61,6 +61,8 @@ class StudySettings:
                 raise SettingsError(f"{name} {value}", expected=f"{least} or more")
         if not 0.1 <= self.seconds <= 600:
             raise SettingsError(f"{self.seconds:g} seconds", expected="0.1 to 600")
+        if self.post and not self.post.startswith(("http://", "https://", "/")):
+            raise SettingsError(f"--post {self.post}", expected="an address, https://…")
 
     def images_of(self, n_pictures: int) -> int:
         """Return the pairs of a task, out of ``n_pictures``; no picture is in two pairs."""

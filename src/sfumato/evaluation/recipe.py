@@ -270,7 +270,9 @@ def _based(
 
 def _plain(error: ValidationError, name: str) -> SettingsError:
     """Turn pydantic's report into one line."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A misspelt key often lacks under its right name, too.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     parts = (Recipe, Data, TaskPart, MethodPart, PublishedPart)
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":

@@ -226,6 +226,15 @@ def test_plots_take_the_colour_of_the_page(folder):
     assert svg == svg_plots(read_run(folder))["sr-x4"][0]
 
 
+def test_names_are_drawn_as_they_are(tmp_path):
+    write_run(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace("bicubic <interpolation>", "$x^2$ & <y>"))
+    run = read_run(tmp_path)
+    assert "$x^2$ &amp; &lt;y&gt;" in svg_plots(run)["sr-x4"][0]
+    assert len(write_sheets(run, tmp_path, width=700, pictures=["a"])) == 2
+
+
 def test_plots_and_sheets_are_files(folder, tmp_path):
     run = read_run(folder)
     plots = write_plots(run, tmp_path / "plots")
@@ -245,7 +254,7 @@ def test_a_sheet_shows_the_pictures(folder, tmp_path):
     run = read_run(folder)
     sheet = read_picture(write_sheets(run, tmp_path, width=800, pictures=["c"])[0]).pixels
     cell = (800 - 10 * 6) // 5
-    shown = sheet[:, 54 : 54 + round(cell * 48 / 64), 10 + 4 * (cell + 10) :][:, :, :cell]
+    shown = sheet[:, 62 : 62 + round(cell * 48 / 64), 10 + 4 * (cell + 10) :][:, :, :cell]
     theirs = read_picture(folder / "references/c.png").pixels
     means = shown.mean((1, 2)), theirs.mean((1, 2))
     assert torch.allclose(*means, atol=0.03)  # the frame of the crop covers a little

@@ -24,6 +24,7 @@ _STYLE: Mapping[Any, Any] = {
     "grid.alpha": 0.25,
     "svg.fonttype": "none",
     "svg.hashsalt": "sfumato",
+    "text.parse_math": False,
 }
 
 

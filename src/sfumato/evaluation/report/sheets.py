@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias, final
 
 import torch
@@ -25,11 +26,11 @@ Colours = Float[Tensor, "3 height width"]
 Shown = Float[Tensor, "3 rows columns"]
 #: Left, top, width and height: in parts of a picture's sides, or in pixels of a sheet.
 Box: TypeAlias = tuple[float, float, float, float]
-#: Of a sheet, in pixels: what is between cells, above all, for a line of text.
-_GAP, _TOP, _LINE = 10, 34, 20
+#: Of a sheet, in pixels: what is between cells, above all, for a line of text, for names.
+_GAP, _TOP, _LINE, _HEAD = 10, 30, 20, 32
 #: A crop is this part of the picture's width, and of this shape.
 _PART, _SHAPE = 0.22, 0.75
-#: Rows of a sheet, at most: PNG viewers and matplotlib end at 2^16 pixels.
+#: Height of a sheet, at most, in pixels: matplotlib ends at 2^16.
 _TALLEST = 60_000
 
 
@@ -114,7 +115,7 @@ class _Sheet:
         if self._cell < 24:
             raise SettingsError(f"a sheet {width} pixels wide for {n} columns", do="make it wider")
         heights = [self._height(row) for row in rows]
-        height = _TOP + _LINE + sum(heights)
+        height = _TOP + _HEAD + sum(heights)
         if height > _TALLEST:
             raise SettingsError(
                 f"a sheet {height} pixels high", expected=f"at most {_TALLEST}",
@@ -128,10 +129,11 @@ class _Sheet:
     def draw(self) -> Figure:
         """Return the sheet as a figure."""
         self._text(_GAP, 22, self._title, size=11, weight="bold")
-        first = max(self._rows, key=len)
+        first, top = max(self._rows, key=len), _TOP + _HEAD
         for j, cell in enumerate(first):
-            self._text(self._left(j), _TOP + 14, cell.caption, size=8.5, weight="bold")
-        top = _TOP + _LINE
+            lines = wrap(cell.caption, max(4, self._cell // 7))[:2]
+            for k, line in enumerate(reversed(lines)):
+                self._text(self._left(j), top - 6 - 13 * k, line, size=8.5, weight="bold")
         boxes = []
         for name, row, height in zip(self._names, self._rows, self._heights, strict=True):
             boxes += self._row(name, row, top)

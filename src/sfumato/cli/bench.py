@@ -1,4 +1,4 @@
-"""sfumato bench: what the engine costs on this machine."""
+"""sfumato bench: benchmarks by their recipes, and what the engine costs on this machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
+from sfumato.cli import recipes
 from sfumato.cli.cascades import Kernel
 from sfumato.cli.options import Objective, Precision
 from sfumato.cli.running import guarded, progress_bar, say
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-bench_app = typer.Typer(help="Measure what the engine costs.", no_args_is_help=True)
+bench_app = typer.Typer(
+    cls=recipes.Recipes,
+    help="Run a benchmark by its recipe (sfumato bench NAME), or measure what the engine costs.",
+    no_args_is_help=True,
+)
+recipes.add_to(bench_app)
 
 FolderOption = Annotated[
     Path | None, typer.Option(help="Where there is room for the result and the job.")

@@ -37,6 +37,7 @@ def load_pickle(
     *,
     expected: str = "a state dict, as torch.save writes it",
     mapped: bool = False,
+    wrapped: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
     """Read the tensors of a state dict by name, on the CPU in their stored dtypes.
 
@@ -48,6 +49,7 @@ def load_pickle(
         expected: what to say that it should have been, where it holds more than tensors.
         mapped: leave the tensors in the file until they are looked at, if it is a zip archive,
             as ``torch.save`` has written since 2020; then nobody may write to it meanwhile.
+        wrapped: names under which the state dict may lie in another one; the first counts.
 
     Raises:
         ModelError: no such file; damaged, cut short; it would run code, or holds no tensors of
@@ -83,6 +85,7 @@ def load_pickle(
         raise _damaged(path, first) from error
     if not isinstance(state, dict) or not state:
         raise ModelError(f"{path} holds a {type(state).__name__}", expected="a dictionary")
+    state = next((state[k] for k in wrapped if isinstance(state.get(k), dict)), state)
     state = {n: t for n, t in state.items() if not str(n).endswith(_COUNTER)}
     if "optimizer" in state:
         raise ModelError(f"{path} is the state of an optimiser", expected="the model beside it")

@@ -6,6 +6,7 @@ from sfumato.nn.ffdnet import FFDNet, FFDNetConfig
 from sfumato.nn.inception import FIDInception
 from sfumato.nn.refinement import RefinementConfig, RefinementNet, RefinementUNet
 from sfumato.nn.resnet import ResNet, ResNetConfig
+from sfumato.nn.rrdbnet import RRDBNet, RRDBNetConfig
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
 from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
@@ -21,6 +22,8 @@ __all__ = [
     "FFDNet",
     "FFDNetConfig",
     "FIDInception",
+    "RRDBNet",
+    "RRDBNetConfig",
     "RefinementConfig",
     "RefinementNet",
     "RefinementUNet",

@@ -18,7 +18,14 @@ from sfumato.operators.kernels import (
 )
 from sfumato.operators.krylov import KrylovPinv
 from sfumato.operators.part import Part
-from sfumato.operators.pixelwise import Identity, Mask, Nothing, random_mask
+from sfumato.operators.pixelwise import (
+    Identity,
+    Mask,
+    Nothing,
+    box_mask,
+    random_mask,
+    scratch_mask,
+)
 from sfumato.operators.pool import AveragePool
 from sfumato.operators.restricted import restricted
 from sfumato.operators.text import (
@@ -58,6 +65,7 @@ __all__ = [
     "anisotropic_gaussian_kernel",
     "as_degradation",
     "blur_word",
+    "box_mask",
     "compose",
     "gaussian_kernel",
     "links",
@@ -67,5 +75,6 @@ __all__ = [
     "read_kernel",
     "read_strokes",
     "restricted",
+    "scratch_mask",
     "uniform_kernel",
 ]

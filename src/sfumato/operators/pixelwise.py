@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d, pad
 from typing_extensions import override
 
 from sfumato._typing import Images, Measurements, Shape
@@ -180,3 +181,42 @@ def random_mask(in_shape: Shape, keep: float, seed: int = 0) -> Mask:
     g = torch.Generator().manual_seed(seed)
     known = (torch.rand((1, *in_shape[1:]), generator=g) < keep).float()
     return Mask(in_shape, known, name=f"random_mask:{keep:g}:{seed}")
+
+
+def box_mask(in_shape: Shape, share: float) -> Mask:
+    """Leave a hole in the middle whose sides are ``share`` of the picture's.
+
+    >>> int((1 - box_mask((1, 8, 8), 0.5).known).sum())
+    16
+    """
+    if not 0 < share < 1:
+        raise DegradationError(f"a hole of {share} of the sides", expected="between 0 and 1")
+    known = torch.ones((1, *in_shape[1:]))
+    height, width = (max(1, round(share * n)) for n in in_shape[1:])
+    top, left = (in_shape[1] - height) // 2, (in_shape[2] - width) // 2
+    known[:, top : top + height, left : left + width] = 0
+    return Mask(in_shape, known, name=f"box_mask:{share:g}")
+
+
+def scratch_mask(in_shape: Shape, n: int, seed: int = 0) -> Mask:
+    """Leave out ``n`` scratches: bent lines of 1 to 3 pixels, which ``seed`` draws.
+
+    Each is a parabola (a Bézier curve of three points anywhere in the picture).
+
+    >>> scratch_mask((1, 64, 64), 4).known.mean() < 1
+    tensor(True)
+    """
+    g = torch.Generator().manual_seed(seed)
+    _, height, width = in_shape
+    corner = torch.tensor([height - 1.0, width - 1.0])
+    t = torch.linspace(0, 1, 4 * max(height, width))[:, None]
+    missing = torch.zeros(1, height, width)
+    for _ in range(n):
+        p, q, r = torch.rand(3, 2, generator=g) * corner
+        rows, cols = ((1 - t) ** 2 * p + 2 * t * (1 - t) * q + t**2 * r).round().long().T
+        line = torch.zeros(1, height, width)
+        line[0, rows, cols] = 1
+        thick = int(torch.randint(1, 4, (), generator=g))
+        wide = pad(line, (thick // 2, (thick - 1) // 2) * 2)
+        missing = torch.maximum(missing, max_pool2d(wide, thick, stride=1))
+    return Mask(in_shape, 1 - missing, name=f"scratch_mask:{n}:{seed}")

@@ -25,7 +25,14 @@ from sfumato.operators.compressed import BlockSensing, WalshHadamard
 from sfumato.operators.convolution import Convolution
 from sfumato.operators.grayscale import BT601, Grayscale
 from sfumato.operators.hints import GrayscaleWithHints
-from sfumato.operators.pixelwise import Identity, Mask, Nothing, random_mask
+from sfumato.operators.pixelwise import (
+    Identity,
+    Mask,
+    Nothing,
+    box_mask,
+    random_mask,
+    scratch_mask,
+)
 from sfumato.operators.pool import AveragePool
 
 
@@ -244,6 +251,21 @@ def _random_mask(args: _Arguments) -> Link:
     return Link(args.text, lambda shape: random_mask(shape, keep, seed))
 
 
+def _box_mask(args: _Arguments) -> Link:
+    share = args.number(0, "share of the sides", low=1e-3, high=0.999)
+    args.end(1)
+    return Link(args.text, lambda shape: box_mask(shape, share))
+
+
+def _scratch_mask(args: _Arguments) -> Link:
+    n, seed = (
+        args.integer(0, "number of scratches", low=1, high=10_000),
+        args.integer(1, "seed", low=0, default=0),
+    )
+    args.end(2)
+    return Link(args.text, lambda shape: scratch_mask(shape, n, seed))
+
+
 def _identity(args: _Arguments) -> Link:
     args.end(0)
     return Link("identity", Identity)
@@ -326,6 +348,7 @@ WORDS: dict[str, Callable[[_Arguments], Link]] = {
     "average_pool": _pool,
     "bicubic": _bicubic,
     "block_sensing": partial(_sensing, BlockSensing),
+    "box_mask": _box_mask,
     "gaussian_blur": _gaussian,
     "grayscale": _grayscale,
     "grayscale_hints": _hints,
@@ -335,6 +358,7 @@ WORDS: dict[str, Callable[[_Arguments], Link]] = {
     "motion_blur": _motion,
     "nothing": _nothing,
     "random_mask": _random_mask,
+    "scratch_mask": _scratch_mask,
     "uniform_blur": _uniform,
     "walsh_hadamard": partial(_sensing, WalshHadamard),
 }

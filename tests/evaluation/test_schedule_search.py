@@ -17,11 +17,11 @@ from sfumato.evaluation import (
     Search,
     candidates,
     check_place,
-    measure,
     sample_crops,
     search_schedule,
     store_schedule,
 )
+from sfumato.evaluation.sr3_samples import measure
 from sfumato.io import load_checkpoint
 from sfumato.metrics import Projection, frechet_between, kernel_distance, psnr
 from sfumato.pipeline import Settings

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from made_up_study import METHODS, answers_of, write_answers, write_pictures
 
+from made_up_study import METHODS, answers_of, write_answers, write_pictures
 from sfumato.errors import SettingsError
 from sfumato.evaluation.study import (
     Rules,

@@ -5,8 +5,8 @@ import re
 
 import pytest
 import torch
-from made_up_study import METHODS, write_pictures
 
+from made_up_study import METHODS, write_pictures
 from sfumato.errors import ImageError, OutputError, SettingsError
 from sfumato.evaluation.study import StudySettings, load_words, make_study
 from sfumato.io import Picture, read_picture, write_picture

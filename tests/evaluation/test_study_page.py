@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
-from made_up_study import write_pictures
 
 from browser import addresses, chromium, complaints
+from made_up_study import write_pictures
 from sfumato.evaluation.study import Rules, StudySettings, collect, make_study, rates
 
 SECONDS = 0.4

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_study import answers_of, write_answers
 from scipy.stats import binomtest
 
+from made_up_study import answers_of, write_answers
 from sfumato.evaluation.study import clustered, rates, read_answers, wilson
 
 #: Fool rates of SR3's paper for faces without the input: FSRGAN, PULSE, SR3.

@@ -375,7 +375,10 @@ def inpaint(
     def degradation(source: Path) -> Degradation:
         own = _mask_of(source, input, mask) if mask.is_dir() else mask
         found = parse(with_noise(_with_file("mask", own), noise))
-        _refuse_empty(next(link.file for link in found.links if link.file))
+        if any(link.empty for link in found.links):
+            raise DegradationError(
+                f"the mask {own} marks nothing", expected="white where the picture is missing"
+            )
         return found
 
     if mask.is_dir() and not input.is_dir():
@@ -400,16 +403,6 @@ def _with_file(word: str, path: Path) -> str:
     if "|" in str(path):
         raise DegradationError(f"the file name '{path}'", expected="one without |", do="rename it")
     return f"{word}:{path}"
-
-
-def _refuse_empty(mask: Path) -> None:
-    from sfumato.errors import DegradationError
-    from sfumato.io import read_mask
-
-    if bool(read_mask(mask).all()):
-        raise DegradationError(
-            f"the mask {mask} marks nothing", expected="white where the picture is missing"
-        )
 
 
 def colorize(

@@ -161,6 +161,11 @@ class _Job:
                 staged.give_up()
                 raise
         staged.finish()
+        if staged.job_outlives and not shared.keep_job:
+            from sfumato.io.job import Job
+
+            if plan := Job.plan_in(staged.job):
+                Job.open(staged.job, plan).remove()
         return report
 
     def _restore(self, staged: Staged) -> Generator[Event, None, Report]:
@@ -176,10 +181,11 @@ class _Job:
             report=staged.report,
             limit_pixels=shared.limit_pixels,
             device=shared.device,
-            keep_job=shared.keep_job,
+            keep_job=shared.keep_job or staged.job_outlives,
             restart=shared.restart,
             region=self.region,
             executor=self.executor,
+            job=staged.job,
         )
 
     def look(self, source: Path, prior: Prior | None = None) -> Outlook:
@@ -235,7 +241,8 @@ class _Rehearsal:
 
         names = f"{shown(file)} -> {shown(target)}"
         head = copy_head(file)[0] if address(file) else None
-        far = head is not None or address(target) is not None
+        away = address(target) or address(self._job.shared.work or "")
+        far = head is not None or away is not None
         file = head.path if head else file
         if (self._n <= _FEW or self._job.region) and not far:
             restoration = self._job.restore(file, target)

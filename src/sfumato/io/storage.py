@@ -161,6 +161,21 @@ def check_place(place: str | Path) -> None:
             store.rm_file(probe)
 
 
+def make_folder(place: str | Path) -> None:
+    """Make a folder at an address, with those above it, where there are folders.
+
+    Raises:
+        OutputError: as `put`.
+
+    Example:
+        >>> make_folder("memory://bucket/a/b")
+    """
+    url = _url(place)
+    with reaching(url, OutputError):
+        store, there = _connect(url)
+        _make_folder(store, there, url)
+
+
 def exists(place: str | Path) -> bool:
     """Say whether there is a file or folder at an address.
 

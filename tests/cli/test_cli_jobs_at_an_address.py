@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from stand_in import photo, read, sfumato, write
 
 from sfumato.diffusion.precondition import EDMDenoiser
@@ -197,14 +196,14 @@ def test_a_folder_of_chunks_that_is_no_result_of_the_job_is_left(tmp_path, bucke
 # Killed from outside, in a process of its own.
 
 
-def commands(root, prior, words, **environment):
+def commands(root, work, prior, words):
     """Give the command that is killed; each time it is given in another folder."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def start(folder, *more):
+    def start(folder):
         folder.mkdir()
         line = [sys.executable, "-m", "sfumato", "upscale", f"{root}/in.png"]
-        line += ["-o", f"{root}/out.png", "-n", prior, *words, "--work", f"{root}/work", *more]
+        line += ["-o", f"{root}/out.png", "-n", prior, *words, "--work", work]
         return subprocess.Popen(
             [str(w) for w in line], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=-1
         )
@@ -212,9 +211,18 @@ def commands(root, prior, words, **environment):
     return start
 
 
-def killed_and_gone_on_with(tmp_path, start, n_kills, seconds):
-    """Kill it after a while, several times; return what the last one said."""
-    rng = random.Random(7)
+def recorded(work):
+    """How much is recorded in the one job that there may be."""
+    return sum(
+        len(Files(f"{work}/{name}/records").read(part))
+        for name in below(work)
+        for part in below(f"{work}/{name}", "records")
+    )
+
+
+def killed_and_gone_on_with(tmp_path, start, work, n_kills, seconds):
+    """Kill it after a while, several times, and let the last one end."""
+    rng, n_bytes = random.Random(7), [0]
     for k in range(n_kills):
         run = start(tmp_path / f"machine-{k}")
         until = time.monotonic() + rng.uniform(*seconds)
@@ -223,24 +231,26 @@ def killed_and_gone_on_with(tmp_path, start, n_kills, seconds):
         run.send_signal(signal.SIGKILL)
         run.communicate()
         shutil.rmtree(tmp_path / f"machine-{k}")
+        n_bytes.append(recorded(work))
+    assert n_bytes == sorted(n_bytes)
+    assert len(set(n_bytes)) > 2, "several runs got somewhere, and none to the end"
     run = start(tmp_path / "last-machine")
-    out, err = run.communicate(timeout=300)
+    _, err = run.communicate(timeout=300)
     assert run.returncode == 0, err.decode()
     assert list((tmp_path / "last-machine").iterdir()) == []
-    return out.decode()
 
 
-SLOWLY = ["--tile", 32, "--overlap", 8, "--steps", 8, "--stitch", "mask-shift", *BOX]
+SLOWLY = ["--tile", 32, "--overlap", 8, "--steps", 24, "--stitch", "mask-shift", *BOX]
 
 
 @pytest.mark.slow
 def test_kills_with_a_job_that_fsspec_keeps(tmp_path, prior):
-    torch.manual_seed(0)
-    root = f"local://{tmp_path}/bucket"
+    root, work = f"file://{tmp_path}/bucket", f"local://{tmp_path}/bucket/work"
     source = write(tmp_path / "aside" / "in.png", photo(200, 150, seed=5))
     put(source, f"{root}/in.png")
     expected = alone(tmp_path, prior, SLOWLY)
-    killed_and_gone_on_with(tmp_path, commands(root, prior, SLOWLY), 5, (3, 8))
+    start = commands(root, work, prior, SLOWLY)
+    killed_and_gone_on_with(tmp_path, start, work, 5, (8, 16))
     assert np.array_equal(read(tmp_path / "bucket" / "out.png"), expected)
     assert sorted(p.name for p in (tmp_path / "bucket").rglob("*") if p.is_file()) == [
         "in.png", "out.png", "out.png.json",
@@ -257,13 +267,14 @@ from moto.server import ThreadedMotoServer
 import time
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
 server.start()
-print(server.get_host_and_port()[1], flush=True)
+print("port", server.get_host_and_port()[1], flush=True)
 time.sleep(3600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as server:
         try:
+            port = next(line for line in server.stdout if line.startswith(b"port "))
             known = {
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(server.stdout.readline())}",
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(port[5:])}",
                 "AWS_ACCESS_KEY_ID": "test",
                 "AWS_SECRET_ACCESS_KEY": "test",
                 "AWS_DEFAULT_REGION": "us-east-1",
@@ -283,7 +294,8 @@ def test_kills_with_a_job_in_a_bucket_of_s3(tmp_path, prior, s3):
     source = write(tmp_path / "aside" / "in.png", photo(200, 150, seed=5))
     put(source, f"{s3}/in.png")
     expected = alone(tmp_path, prior, SLOWLY)
-    killed_and_gone_on_with(tmp_path, commands(s3, prior, SLOWLY), 5, (6, 14))
+    start = commands(s3, f"{s3}/work", prior, SLOWLY)
+    killed_and_gone_on_with(tmp_path, start, f"{s3}/work", 5, (10, 20))
     assert np.array_equal(read(fetch(f"{s3}/out.png", tmp_path / "fetched")), expected)
     assert below(s3) == ["in.png", "out.png", "out.png.json"]
 
@@ -291,7 +303,7 @@ def test_kills_with_a_job_in_a_bucket_of_s3(tmp_path, prior, s3):
 @pytest.mark.slow
 def test_of_two_that_begin_at_once_in_a_bucket_of_s3_one_is_refused(tmp_path, prior, s3):
     put(write(tmp_path / "in.png", photo(200, 150, seed=5)), f"{s3}/in.png")
-    start = commands(s3, prior, SLOWLY)
+    start = commands(s3, f"{s3}/work", prior, SLOWLY)
     runs = [start(tmp_path / name) for name in ("a", "b", "c")]
     said = [run.communicate(timeout=300)[1].decode() for run in runs]
     assert sorted(run.returncode for run in runs) == [0, 1, 1], said

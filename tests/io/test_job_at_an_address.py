@@ -306,6 +306,19 @@ def _stopped(*_):
     raise KeyboardInterrupt
 
 
+def test_what_a_kill_left_of_a_file_is_no_part_of_the_job(url):
+    files = Files(url)
+    files.write(".sfumato-0011.part", b"half")
+    assert Job.plan_in(url) == {}
+    with Job.open(url, PLAN) as job:
+        job.record("level 0", 1)
+        files.write("records/.sfumato-0033.part", b"half")
+    with Job.open(url, PLAN) as job:
+        assert list(job.done("level 0")) == [1]
+        job.remove()
+    assert left(url) == {}
+
+
 def test_a_damaged_log_is_told_of(url):
     with Job.open(url, PLAN) as job:
         job.record_all("level 0", range(3))

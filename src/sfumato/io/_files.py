@@ -10,6 +10,7 @@ from typing import final
 
 from sfumato.io.storage import (
     _OBJECTS,
+    HIDDEN,
     _connect,
     _get,
     _hidden,
@@ -38,12 +39,16 @@ class Files:
         self._whole = _protocol(url) in _WHOLE
 
     def names(self, name: str) -> set[str]:
-        """List files and folders in a folder; none where there is no folder."""
+        """List files and folders in a folder; none where there is no folder.
+
+        What a kill left of a file that was being written is none of them.
+        """
         there = self._at(name)
         self._store.invalidate_cache()
         with suppress(FileNotFoundError):
             found = self._store.ls(there, detail=False)
-            return {str(path).rstrip("/").rpartition("/")[2] for path in found} - {""}
+            names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
+            return {n for n in names if n and not n.startswith(HIDDEN)}
         return set()
 
     def read(self, name: str) -> bytes:

@@ -37,6 +37,8 @@ _PACKAGES = frozenset(
     {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"}
     | {"ocifs", "ossfs", "paramiko", "requests", "s3fs"}
 )
+#: How the names of files begin that are being written.
+HIDDEN = ".sfumato-"
 #: No room on this machine.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -319,7 +321,7 @@ def _get(store: "_Store", there: str, path: Path, size: int | None) -> None:
 
 def _hidden(there: str) -> str:
     parent, slash, name = there.rpartition("/")
-    return f"{parent}{slash}.sfumato-{secrets.token_hex(8)}.part{Path(name).suffix}"
+    return f"{parent}{slash}{HIDDEN}{secrets.token_hex(8)}.part{Path(name).suffix}"
 
 
 def _make_folder(store: "_Store", there: str, url: str) -> None:

@@ -1,6 +1,7 @@
 """What is read window by window is what is in memory; what is written is what is kept."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sfumato.errors import DegradationError
 from sfumato.io import Picture, masks, open_windows, read_picture, write_picture
 from sfumato.operators import Window, parse
 from sfumato.pipeline import Settings, restore
+from sfumato.pipeline import source as of_files
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.files import restore_file
 from sfumato.pipeline.problem import by_windows, hole_radius, make_problem
@@ -113,6 +115,25 @@ def test_the_share_of_known_values_is_that_in_memory(picture, words):
     problem = make_problem(windows.read(0, 0, 36, 48), degradation)
     for window in source.windows(12):
         assert source.known(window) == problem.known(window)
+
+
+@pytest.mark.parametrize(
+    "missing", [(0, 36, 0, 48), (4, 20, 8, 30), (0, 1, 47, 48), (17, 36, 0, 9)]
+)
+@pytest.mark.parametrize("look", [7, 16, 100])
+def test_a_thinned_map_of_what_is_known_is_that_of_the_whole(
+    picture, tmp_path, monkeypatch, missing, look
+):
+    top, bottom, start, end = missing
+    known = torch.ones(36, 48)
+    known[top:bottom, start:end] = 0
+    write_picture(Picture(1 - known[None]), tmp_path / "mask.png")
+    monkeypatch.setattr(of_files, "_MAP", 100)
+    source = FileSource(open_windows(picture), parse(f"mask:{tmp_path / 'mask.png'}"))
+    monkeypatch.setattr(source, "windows", partial(source.windows, look))
+    found, k = source._known()
+    assert k == 5
+    assert torch.equal(found, torch.nn.functional.max_pool2d(known[None], k, ceil_mode=True)[0])
 
 
 @pytest.mark.parametrize(

@@ -137,10 +137,14 @@ class FileSource(Source):
             part = self._weight(window).amax(0)
             # Its cells may begin between those of the map.
             before = (m.top % k, m.left % k)
+            size = (-(-(n + b) // k) for n, b in zip((m.height, m.width), before, strict=True))
+            there = Window(m.top // k, m.left // k, *size).of(known)
+            if bool(part.all()):
+                there.fill_(1)
+                continue
             after = (-(m.height + before[0]) % k, -(m.width + before[1]) % k)
             padded = F.pad(part[None, None], (before[1], after[1], before[0], after[0]))
             thin = F.max_pool2d(padded, k)[0, 0].cpu()
-            there = Window(m.top // k, m.left // k, *thin.shape).of(known)
             there.copy_(torch.maximum(there, thin))
         return known, k
 

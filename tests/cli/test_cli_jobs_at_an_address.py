@@ -193,7 +193,14 @@ def test_a_folder_of_chunks_that_is_no_result_of_the_job_is_left(tmp_path, bucke
     assert sfumato(*command).code == 0
 
 
-# Killed from outside, in a process of its own.
+# Killed from outside, in a process of its own, which writes down what it has done often.
+
+OFTEN = """
+from sfumato.pipeline import jobs
+jobs._COMMIT_SECONDS = 0.3
+from sfumato.cli import app
+app()
+"""
 
 
 def commands(root, work, prior, words):
@@ -202,7 +209,7 @@ def commands(root, work, prior, words):
 
     def start(folder):
         folder.mkdir()
-        line = [sys.executable, "-m", "sfumato", "upscale", f"{root}/in.png"]
+        line = [sys.executable, "-c", OFTEN, "upscale", f"{root}/in.png"]
         line += ["-o", f"{root}/out.png", "-n", prior, *words, "--work", work]
         return subprocess.Popen(
             [str(w) for w in line], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=-1
@@ -220,37 +227,36 @@ def recorded(work):
     )
 
 
-def killed_and_gone_on_with(tmp_path, start, work, n_kills, seconds):
-    """Kill it after a while, several times, and let the last one end."""
+def killed_and_gone_on_with(tmp_path, start, work, n_kills=4):
+    """Kill it a while after it got somewhere, several times, and let the last one end."""
     rng, n_bytes = random.Random(7), [0]
     for k in range(n_kills):
         run = start(tmp_path / f"machine-{k}")
-        until = time.monotonic() + rng.uniform(*seconds)
-        while run.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
+        while run.poll() is None and recorded(work) <= n_bytes[-1]:
+            time.sleep(0.1)
+        time.sleep(rng.uniform(0, 0.6))
         run.send_signal(signal.SIGKILL)
         run.communicate()
         shutil.rmtree(tmp_path / f"machine-{k}")
         n_bytes.append(recorded(work))
-    assert n_bytes == sorted(n_bytes)
-    assert len(set(n_bytes)) > 2, "several runs got somewhere, and none to the end"
+    assert sorted(set(n_bytes[:3])) == n_bytes[:3], "several got somewhere, and none to the end"
     run = start(tmp_path / "last-machine")
     _, err = run.communicate(timeout=300)
     assert run.returncode == 0, err.decode()
     assert list((tmp_path / "last-machine").iterdir()) == []
 
 
-SLOWLY = ["--tile", 32, "--overlap", 8, "--steps", 24, "--stitch", "mask-shift", *BOX]
+SLOWLY = ["--tile", 32, "--overlap", 8, "--steps", 16, "--stitch", "mask-shift", *BOX]
 
 
 @pytest.mark.slow
 def test_kills_with_a_job_that_fsspec_keeps(tmp_path, prior):
     root, work = f"file://{tmp_path}/bucket", f"local://{tmp_path}/bucket/work"
-    source = write(tmp_path / "aside" / "in.png", photo(200, 150, seed=5))
+    source = write(tmp_path / "aside" / "in.png", photo(120, 90, seed=5))
     put(source, f"{root}/in.png")
     expected = alone(tmp_path, prior, SLOWLY)
     start = commands(root, work, prior, SLOWLY)
-    killed_and_gone_on_with(tmp_path, start, work, 5, (8, 16))
+    killed_and_gone_on_with(tmp_path, start, work)
     assert np.array_equal(read(tmp_path / "bucket" / "out.png"), expected)
     assert sorted(p.name for p in (tmp_path / "bucket").rglob("*") if p.is_file()) == [
         "in.png", "out.png", "out.png.json",
@@ -291,18 +297,18 @@ time.sleep(3600)
 
 @pytest.mark.slow
 def test_kills_with_a_job_in_a_bucket_of_s3(tmp_path, prior, s3):
-    source = write(tmp_path / "aside" / "in.png", photo(200, 150, seed=5))
+    source = write(tmp_path / "aside" / "in.png", photo(120, 90, seed=5))
     put(source, f"{s3}/in.png")
     expected = alone(tmp_path, prior, SLOWLY)
     start = commands(s3, f"{s3}/work", prior, SLOWLY)
-    killed_and_gone_on_with(tmp_path, start, f"{s3}/work", 5, (10, 20))
+    killed_and_gone_on_with(tmp_path, start, f"{s3}/work")
     assert np.array_equal(read(fetch(f"{s3}/out.png", tmp_path / "fetched")), expected)
     assert below(s3) == ["in.png", "out.png", "out.png.json"]
 
 
 @pytest.mark.slow
 def test_of_two_that_begin_at_once_in_a_bucket_of_s3_one_is_refused(tmp_path, prior, s3):
-    put(write(tmp_path / "in.png", photo(200, 150, seed=5)), f"{s3}/in.png")
+    put(write(tmp_path / "in.png", photo(120, 90, seed=5)), f"{s3}/in.png")
     start = commands(s3, f"{s3}/work", prior, SLOWLY)
     runs = [start(tmp_path / name) for name in ("a", "b", "c")]
     said = [run.communicate(timeout=300)[1].decode() for run in runs]

@@ -71,7 +71,10 @@ class JobBucket(JobStore):
         if PLAN not in names:
             # What is left of a job that was removed a moment ago is no other's either.
             return None if names <= {_LOCKS} else plan_of_header(None, self.url)
-        content = self._files.read(PLAN)
+        try:
+            content = self._files.read(PLAN)
+        except FileNotFoundError:
+            return None  # it was removed just now
         return None if content == _GONE else plan_of_header(content, self.url)
 
     @override

@@ -258,7 +258,8 @@ class _Rehearsal:
         target = Path(name_of(target)) if address(target) else target
         check_master(target, (last.height, last.width), outlook.picture.bits, alpha=False)
         e = outlook.estimate(target, self._trial, workers=self._job.shared.workers or 1)
-        for line in _block(names, target, e) if self._n == 1 else [_line(names, e)]:
+        place = address(self._job.shared.work or "") or f"{target.name}.job"
+        for line in _block(names, place, e) if self._n == 1 else [_line(names, e)]:
             self._screen.say(line)
         self._screen.emit("estimated", asdict(e))
         self._n_pixels += e.width * e.height
@@ -314,7 +315,7 @@ def _line(names: str, e: Estimate) -> str:
     )
 
 
-def _block(names: str, target: Path, e: Estimate) -> list[str]:
+def _block(names: str, job: str, e: Estimate) -> list[str]:
     levels = [f"{v.width} x {v.height} in {_many(v.tiles, 'tile')}" for v in e.levels]
     chosen = ", ".join(f"{k} {_short(v)}" for k, v in e.settings.items())
     return [
@@ -323,7 +324,7 @@ def _block(names: str, target: Path, e: Estimate) -> list[str]:
         f"  tiles        {e.tiles} in {_many(e.waves, 'wave')} ({e.stitch}), {e.batch} at once",
         f"  evaluations  {e.evaluations} of the network",
         f"  memory       about {_memory(e)}",
-        f"  disk         up to {_room(e.job_bytes)} for {target.name}.job while it runs, "
+        f"  disk         up to {_room(e.job_bytes)} for {job} while it runs, "
         f"{_room(e.output_bytes)} for the output",
         f"  time         about {_time(e)}, by the network's speed here and now",
         f"  settings     {chosen}",

@@ -380,7 +380,7 @@ def test_a_removal_that_is_killed_leaves_no_job(folder, monkeypatch):
     [leftover] = folder.parent.iterdir()
     assert leftover.name.startswith(".sfumato-job-")
     (folder.parent / ".sfumato-job-notes").mkdir()
-    sfumato.io.job._sweep.cache_clear()  # the next run is another process
+    sfumato.io._job_folder._sweep.cache_clear()  # the next run is another process
     with Job.open(folder.parent / "another", PLAN):
         pass
     assert {p.name for p in folder.parent.iterdir()} == {"another", ".sfumato-job-notes"}

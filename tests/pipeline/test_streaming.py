@@ -1,5 +1,8 @@
 """What is read window by window is what is in memory; what is written is what is kept."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.errors import DegradationError
-from sfumato.io import Picture, open_windows, write_picture
+from sfumato.io import Picture, masks, open_windows, read_picture, write_picture
 from sfumato.operators import Window, parse
+from sfumato.pipeline import Settings, restore
+from sfumato.pipeline import source as of_files
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
+from sfumato.pipeline.files import restore_file
 from sfumato.pipeline.problem import by_windows, hole_radius, make_problem
 from sfumato.pipeline.source import FileSource, streams
+from sfumato.zoo import load_prior
 
 WORDS = [
     "average_pool:2",
@@ -99,3 +106,64 @@ def test_a_canvas_gives_back_what_is_on_the_grid(bits, channels):
     assert float(canvas.read(Window(0, 0, 5, 30)).max()) == -1
     canvas.write(window, 3 * torch.ones(1, 3, 7, 9))
     assert torch.equal(canvas.read(window), torch.ones(1, 3, 7, 9))
+
+
+@pytest.mark.parametrize("words", [*WORDS, "average_pool:2 | random_mask:0.5"])
+def test_the_share_of_known_values_is_that_in_memory(picture, words):
+    degradation, windows = parse(words), open_windows(picture)
+    source = FileSource(windows, degradation)
+    problem = make_problem(windows.read(0, 0, 36, 48), degradation)
+    for window in source.windows(12):
+        assert source.known(window) == problem.known(window)
+
+
+@pytest.mark.parametrize(
+    "missing", [(0, 36, 0, 48), (4, 20, 8, 30), (0, 1, 47, 48), (17, 36, 0, 9)]
+)
+@pytest.mark.parametrize("look", [7, 16, 100])
+def test_a_thinned_map_of_what_is_known_is_that_of_the_whole(
+    picture, tmp_path, monkeypatch, missing, look
+):
+    top, bottom, start, end = missing
+    known = torch.ones(36, 48)
+    known[top:bottom, start:end] = 0
+    write_picture(Picture(1 - known[None]), tmp_path / "mask.png")
+    monkeypatch.setattr(of_files, "_MAP", 100)
+    source = FileSource(open_windows(picture), parse(f"mask:{tmp_path / 'mask.png'}"))
+    monkeypatch.setattr(source, "windows", partial(source.windows, look))
+    found, k = source._known()
+    assert k == 5
+    assert torch.equal(found, torch.nn.functional.max_pool2d(known[None], k, ceil_mode=True)[0])
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"order": "known-first"}, {"levels": 2}, {"order": "known-first", "overlap": 0}],
+    ids=str,
+)
+def test_a_mask_that_is_read_by_windows_gives_the_same_picture(
+    picture, tmp_path, monkeypatch, choices
+):
+    """From file to file, with the mask in memory and not, and all of it in memory."""
+    missing = torch.zeros(1, 36, 48)
+    missing[:, 4:20, 8:30] = missing[:, 30, 3:] = 1
+    write_picture(Picture(missing), tmp_path / "mask.png")
+    words = f"mask:{tmp_path / 'mask.png'}"
+    prior = replace(load_prior(), denoiser=shrink, name="stand-in")
+    asked = Settings(steps=3, tile=16, stitch="mask-shift", **choices)
+    results = []
+    for name, most in (("small", 1 << 24), ("large", 0)):
+        monkeypatch.setattr(masks, "_IN_MEMORY", most)
+        target = tmp_path / f"{name}.png"
+        list(restore_file(picture, target, parse(words), prior=prior, settings=asked))
+        results.append(read_picture(target).pixels)
+    y = read_picture(picture).pixels
+    assert torch.equal(results[0], results[1])
+    in_memory = restore(y, words, prior=prior, settings=asked).image
+    assert torch.equal((255 * results[0]).round(), (255 * in_memory).round())
+    assert torch.equal(results[0] * (1 - missing), y * (1 - missing))
+
+
+def shrink(x_t, sigma):
+    """Estimate as for Gaussian data of standard deviation 0.5."""
+    return x_t * (0.25 / (0.25 + sigma**2))

@@ -161,6 +161,11 @@ class _Job:
                 staged.give_up()
                 raise
         staged.finish()
+        if staged.job_outlives and not shared.keep_job:
+            from sfumato.io.job import Job
+
+            if plan := Job.plan_in(staged.job):
+                Job.open(staged.job, plan).remove()
         return report
 
     def _restore(self, staged: Staged) -> Generator[Event, None, Report]:
@@ -176,10 +181,11 @@ class _Job:
             report=staged.report,
             limit_pixels=shared.limit_pixels,
             device=shared.device,
-            keep_job=shared.keep_job,
+            keep_job=shared.keep_job or staged.job_outlives,
             restart=shared.restart,
             region=self.region,
             executor=self.executor,
+            job=staged.job,
         )
 
     def look(self, source: Path, prior: Prior | None = None) -> Outlook:
@@ -235,7 +241,8 @@ class _Rehearsal:
 
         names = f"{shown(file)} -> {shown(target)}"
         head = copy_head(file)[0] if address(file) else None
-        far = head is not None or address(target) is not None
+        away = address(target) or address(self._job.shared.work or "")
+        far = head is not None or away is not None
         file = head.path if head else file
         if (self._n <= _FEW or self._job.region) and not far:
             restoration = self._job.restore(file, target)
@@ -251,7 +258,8 @@ class _Rehearsal:
         target = Path(name_of(target)) if address(target) else target
         check_master(target, (last.height, last.width), outlook.picture.bits, alpha=False)
         e = outlook.estimate(target, self._trial, workers=self._job.shared.workers or 1)
-        for line in _block(names, target, e) if self._n == 1 else [_line(names, e)]:
+        place = address(self._job.shared.work or "") or f"{target.name}.job"
+        for line in _block(names, place, e) if self._n == 1 else [_line(names, e)]:
             self._screen.say(line)
         self._screen.emit("estimated", asdict(e))
         self._n_pixels += e.width * e.height
@@ -307,7 +315,7 @@ def _line(names: str, e: Estimate) -> str:
     )
 
 
-def _block(names: str, target: Path, e: Estimate) -> list[str]:
+def _block(names: str, job: str, e: Estimate) -> list[str]:
     levels = [f"{v.width} x {v.height} in {_many(v.tiles, 'tile')}" for v in e.levels]
     chosen = ", ".join(f"{k} {_short(v)}" for k, v in e.settings.items())
     return [
@@ -316,7 +324,7 @@ def _block(names: str, target: Path, e: Estimate) -> list[str]:
         f"  tiles        {e.tiles} in {_many(e.waves, 'wave')} ({e.stitch}), {e.batch} at once",
         f"  evaluations  {e.evaluations} of the network",
         f"  memory       about {_memory(e)}",
-        f"  disk         up to {_room(e.job_bytes)} for {target.name}.job while it runs, "
+        f"  disk         up to {_room(e.job_bytes)} for {job} while it runs, "
         f"{_room(e.output_bytes)} for the output",
         f"  time         about {_time(e)}, by the network's speed here and now",
         f"  settings     {chosen}",
@@ -375,7 +383,10 @@ def inpaint(
     def degradation(source: Path) -> Degradation:
         own = _mask_of(source, input, mask) if mask.is_dir() else mask
         found = parse(with_noise(_with_file("mask", own), noise))
-        _refuse_empty(next(link.file for link in found.links if link.file))
+        if any(link.empty for link in found.links):
+            raise DegradationError(
+                f"the mask {own} marks nothing", expected="white where the picture is missing"
+            )
         return found
 
     if mask.is_dir() and not input.is_dir():
@@ -400,16 +411,6 @@ def _with_file(word: str, path: Path) -> str:
     if "|" in str(path):
         raise DegradationError(f"the file name '{path}'", expected="one without |", do="rename it")
     return f"{word}:{path}"
-
-
-def _refuse_empty(mask: Path) -> None:
-    from sfumato.errors import DegradationError
-    from sfumato.io import read_mask
-
-    if bool(read_mask(mask).all()):
-        raise DegradationError(
-            f"the mask {mask} marks nothing", expected="white where the picture is missing"
-        )
 
 
 def colorize(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _staged(source: Path, target: Path, work: Path | None, *, reported: bool) -> Iterator[Staged]:
+def _staged(source: Path, target: Path, work: str | None, *, reported: bool) -> Iterator[Staged]:
     """Fetch what lies at an address, and put the result to one; clear up after a failure."""
     from sfumato.io.staging import Staged
 

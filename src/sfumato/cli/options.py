@@ -112,10 +112,11 @@ ContinueOption = Annotated[
     ),
 ]
 WorkOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FOLDER",
-        help="Where work for results at an address is done. Default: the current folder.",
+        metavar="PLACE",
+        help="Where a job and copies lie: a folder, or an address for the job. Default: beside "
+        "OUTPUT, or here if that is at an address.",
         rich_help_panel=_FILES,
     ),
 ]

@@ -162,13 +162,13 @@ def todo_of(
     from sfumato.io import find_pictures
     from sfumato.io.storage import address, name_of
 
+    folder = output.is_dir() and output.suffix.lower() != ".zarr"
     if address(source):
-        return Todo([source], output / name_of(source) if output.is_dir() else output)
+        return Todo([source], output / name_of(source) if folder else output)
     if not source.is_dir():
         if not source.exists():
             raise ImageError(f"there is no file {source}", expected="a picture or a folder")
         name = source.with_suffix(".png").name if source.suffix.lower() == ".npy" else source.name
-        folder = output.is_dir() and output.suffix.lower() != ".zarr"
         return Todo([source], output / name if folder else output)
     if output.is_file() or output.suffix.lower() in _PICTURES:
         raise SettingsError(

@@ -5,11 +5,13 @@ from sfumato.io.canvas import Canvas
 from sfumato.io.checkpoints import load_checkpoint, load_header, load_state, save_checkpoint
 from sfumato.io.images import (
     LIMIT_PIXELS,
+    MaskWindows,
     Picture,
     atomic_path,
     check_output,
     digest,
     find_pictures,
+    open_mask,
     read_mask,
     read_measurement,
     read_picture,
@@ -21,6 +23,7 @@ from sfumato.io.windows import PictureWindows, open_windows
 __all__ = [
     "LIMIT_PIXELS",
     "Canvas",
+    "MaskWindows",
     "Picture",
     "PictureWindows",
     "atomic_path",
@@ -31,6 +34,7 @@ __all__ = [
     "load_checkpoint",
     "load_header",
     "load_state",
+    "open_mask",
     "open_windows",
     "read_mask",
     "read_measurement",

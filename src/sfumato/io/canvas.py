@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import ImageError, OutputError, SfumatoError
 from sfumato.io._atomic import _output_error, atomic_path
-from sfumato.io.storage import address, reaching
+from sfumato.io.storage import address, make_folder, reaching
 
 if TYPE_CHECKING:
     import zarr
@@ -117,6 +117,8 @@ class Canvas:
             )
         attributes = _check_json(metadata or {})
         _check_free(where)
+        if _folder(where) is None:
+            make_folder(where)
         with _writing_to(where):
             array: zarr.Array[Any] = zarr.create_array(
                 _open_store(where, writable=True),

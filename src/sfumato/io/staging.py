@@ -23,7 +23,8 @@ class Staged:
     Attributes:
         folder: holds the copies, named after the result: the same one in the next run.
         source: the input, or its copy.
-        target: the result, or what becomes of it; a job's folder lies beside it.
+        target: the result, or what becomes of it.
+        job: where the work keeps how far it is: a folder beside the target, or what ``work`` says.
         report: the report on it, or what becomes of it.
         goes_to: the address of the result; None if it stays.
         report_to: the address of the report; None if it stays.
@@ -41,6 +42,7 @@ class Staged:
     folder: Path
     source: Path
     target: Path
+    job: str | Path
     report: Path
     goes_to: str | None
     report_to: str | None
@@ -61,8 +63,8 @@ class Staged:
             source: a path or an address.
             target: a path or an address.
             report: as well; None is beside the target, as ``TARGET.json``.
-            work: where the folder is made, if any address is given; None is beside a result that
-                stays, else the current folder.
+            work: where the work is done: a folder for the copies and the job, or an address for
+                the job alone. None is beside a result that stays, else the current folder.
             reported: whether there will be a report.
 
         Raises:
@@ -76,17 +78,26 @@ class Staged:
         report_to = address(beside if report is None else report) if reported else None
         key = hashlib.sha256(str(goes_to or Path(target).absolute()).encode()).hexdigest()[:8]
         parent = Path() if goes_to else Path(target).parent
-        folder = Path(work or parent) / f"{name_of(target)}.{key}.work"
-        for place in (goes_to, report_to):
+        far = None if work is None else address(work)
+        name = f"{name_of(target)}.{key}"
+        folder = Path(parent if work is None or far else work) / f"{name}.work"
+        here = folder / name_of(goes_to) if goes_to else Path(target)
+        job: str | Path = here.with_name(here.name + ".job")
+        if far:
+            job = f"{far.rstrip('/')}/{name}.job"
+        elif work is not None:
+            job = folder / f"{here.name}.job"
+        for place in (goes_to, report_to, job if far else None):
             if place:
                 check_place(place)
-        here = fetch(source, folder / _INPUTS)
+        copy = fetch(source, folder / _INPUTS)
         if goes_to or report_to:
             folder.mkdir(parents=True, exist_ok=True)
         return cls(
             folder=folder,
-            source=here,
-            target=folder / name_of(goes_to) if goes_to else Path(target),
+            source=copy,
+            target=here,
+            job=job,
             report=folder / name_of(report_to) if report_to else Path(report or beside),
             goes_to=goes_to,
             report_to=report_to,
@@ -101,6 +112,14 @@ class Staged:
         """
         _refuse_overwriting(self.goes_to, place)
         return fetch(place, self.folder / _INPUTS)
+
+    @property
+    def job_outlives(self) -> bool:
+        """Whether the job is at an address, and needed until the result is at its own.
+
+        What this machine has made of it goes with this machine.
+        """
+        return self.goes_to is not None and address(self.job) is not None
 
     @property
     def waits(self) -> bool:
@@ -134,7 +153,7 @@ class Staged:
 
     def give_up(self) -> None:
         """Clear the folder, unless the next run can go on with a job or a result in it."""
-        if self.folder.exists() and all(p.name == _INPUTS for p in self.folder.iterdir()):
+        if self.folder.is_dir() and all(p.name == _INPUTS for p in self.folder.iterdir()):
             shutil.rmtree(self.folder)
 
     def _is_beside(self, path: Path) -> bool:

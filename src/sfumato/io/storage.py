@@ -37,6 +37,8 @@ _PACKAGES = frozenset(
     {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"}
     | {"ocifs", "ossfs", "paramiko", "requests", "s3fs"}
 )
+#: How the names of files begin that are being written.
+HIDDEN = ".sfumato-"
 #: No room on this machine.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -159,6 +161,21 @@ def check_place(place: str | Path) -> None:
         store.pipe_file(probe, b"")
         with suppress(PermissionError):  # some may write, but not remove
             store.rm_file(probe)
+
+
+def make_folder(place: str | Path) -> None:
+    """Make a folder at an address, with those above it, where there are folders.
+
+    Raises:
+        OutputError: as `put`.
+
+    Example:
+        >>> make_folder("memory://bucket/a/b")
+    """
+    url = _url(place)
+    with reaching(url, OutputError):
+        store, there = _connect(url)
+        _make_folder(store, there, url)
 
 
 def exists(place: str | Path) -> bool:
@@ -304,7 +321,7 @@ def _get(store: "_Store", there: str, path: Path, size: int | None) -> None:
 
 def _hidden(there: str) -> str:
     parent, slash, name = there.rpartition("/")
-    return f"{parent}{slash}.sfumato-{secrets.token_hex(8)}.part{Path(name).suffix}"
+    return f"{parent}{slash}{HIDDEN}{secrets.token_hex(8)}.part{Path(name).suffix}"
 
 
 def _make_folder(store: "_Store", there: str, url: str) -> None:

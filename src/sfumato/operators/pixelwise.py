@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, final, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 from typing_extensions import override
@@ -111,12 +115,47 @@ class Nothing(_Pixelwise):
         return "nothing"
 
 
+@runtime_checkable
+class Shares(Protocol):
+    """What is known of each pixel, read by windows: for masks that are larger than memory."""
+
+    @property
+    def shape(self) -> Shape:
+        """(1, height, width)."""
+
+    def read(self, top: int, left: int, height: int, width: int) -> Tensor:
+        """Return (1, height, width), bool or shares between 0 and 1."""
+
+
+@final
+@dataclass(frozen=True)
+class _Pooled:
+    """The mean shares of squares of ``r`` pixels."""
+
+    fine: Shares
+    r: int
+
+    @property
+    def shape(self) -> Shape:
+        _, height, width = self.fine.shape
+        return 1, height // self.r, width // self.r
+
+    def read(self, top: int, left: int, height: int, width: int) -> Tensor:
+        r = self.r
+        return _pooled(self.fine.read(top * r, left * r, height * r, width * r), r)
+
+
+def _pooled(known: Tensor, r: int) -> Tensor:
+    return F.avg_pool2d((known if known.is_floating_point() else known.float())[None], r)[0]
+
+
 class Mask(_Pixelwise):
     """Keep the known pixels:  ``A x = m x``  with 1 = known, 0 = missing.
 
     ``m`` = ``known`` has the shape (1 or channels, height, width), floats or bool. Fractions
     between 0 and 1 weigh a pixel (they arise where a mask is pooled);  ``A⁺ y = y / m`` where
-    ``m > 0``, else 0.
+    ``m > 0``, else 0. It may be read by windows (``Shares``): then of a mask that is cut to
+    windows no more is held than these, and of one that is applied all.
 
     >>> import torch
     >>> A = Mask((3, 2, 2), torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]))
@@ -124,8 +163,8 @@ class Mask(_Pixelwise):
     [[0.5, 0.0], [0.5, 0.5]]
     """
 
-    def __init__(self, in_shape: Shape, known: Tensor, *, name: str = "mask") -> None:
-        if known.ndim != 3 or known.shape[0] not in (1, in_shape[0]):
+    def __init__(self, in_shape: Shape, known: Tensor | Shares, *, name: str = "mask") -> None:
+        if len(known.shape) != 3 or known.shape[0] not in (1, in_shape[0]):
             raise ShapeError(
                 f"a mask of shape {tuple(known.shape)}", expected="(1, height, width)"
             )
@@ -135,22 +174,37 @@ class Mask(_Pixelwise):
                 expected=f"{in_shape[2]} x {in_shape[1]} like the picture that it is laid on",
                 do="resize the mask, or draw it on the picture itself",
             )
-        if known.dtype is not torch.bool and (
-            not bool(torch.isfinite(known).all())
-            or float(known.min()) < 0
-            or float(known.max()) > 1
-        ):
+        if isinstance(known, Tensor) and not _are_shares(known):
             raise DegradationError(
                 "a mask with values that are no share", expected="0 to 1 everywhere"
             )
         super().__init__(in_shape, in_shape)
-        self._known = known
+        self._stored = known
         self.name = name
+
+    @cached_property
+    def _known(self) -> Tensor:
+        return self._read(Window(0, 0, *self.in_shape[1:]))
+
+    def _read(self, w: Window) -> Tensor:
+        m = self._stored
+        return w.of(m) if isinstance(m, Tensor) else m.read(w.top, w.left, w.height, w.width)
 
     @property
     def known(self) -> Tensor:
         """The shares, as floats."""
         return self._known if self._known.is_floating_point() else self._known.float()
+
+    def pooled(self, shape: Shape, r: int) -> Mask:
+        """Return the mask of the mean shares of squares of ``r`` pixels, for images of ``shape``.
+
+        >>> A = Mask((3, 2, 4), torch.tensor([[[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]]))
+        >>> A.pooled((3, 1, 2), 2).known.tolist()
+        [[[0.75, 1.0]]]
+        """
+        m = self._stored
+        known = _pooled(m, r) if isinstance(m, Tensor) else _Pooled(m, r)
+        return Mask(shape, known, name=self.name)
 
     @override
     def forward(self, x: Images) -> Measurements:
@@ -167,11 +221,22 @@ class Mask(_Pixelwise):
     @override
     def crop(self, window: Window) -> Mask:
         shape = (self.in_shape[0], window.height, window.width)
-        return Mask(shape, window.of(self._known), name=self.name)
+        return Mask(shape, self._read(window), name=self.name)
 
     @override
     def __str__(self) -> str:
         return self.name
+
+
+def _are_shares(known: Tensor) -> bool:
+    if known.dtype is torch.bool:
+        return True
+    finite = bool(torch.isfinite(known).all())
+    return finite and float(known.min()) >= 0 and float(known.max()) <= 1
+
+
+#: Rows of a random mask that are drawn at once.
+_ROWS = 256
 
 
 def random_mask(in_shape: Shape, keep: float, seed: int = 0) -> Mask:
@@ -179,7 +244,11 @@ def random_mask(in_shape: Shape, keep: float, seed: int = 0) -> Mask:
     if not 0 < keep <= 1:
         raise DegradationError(f"a share of {keep} kept", expected="above 0 and at most 1")
     g = torch.Generator().manual_seed(seed)
-    known = (torch.rand((1, *in_shape[1:]), generator=g) < keep).float()
+    _, height, width = in_shape
+    known = torch.empty((1, height, width), dtype=torch.bool)
+    for top in range(0, height, _ROWS):
+        n = min(_ROWS, height - top)
+        known[:, top : top + n] = torch.rand((1, n, width), generator=g) < keep
     return Mask(in_shape, known, name=f"random_mask:{keep:g}:{seed}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sfumato._typing import Shape
 from sfumato.errors import DegradationError
-from sfumato.io import read_mask, read_picture
+from sfumato.io import open_mask, read_picture
 from sfumato.io.storage import address, fetch
 from sfumato.operators import kernels
 from sfumato.operators.base import Operator
@@ -55,6 +55,8 @@ class Link:
     strokes: Tensor | None = field(default=None, repr=False, compare=False)
     #: The file that the word names.
     file: Path | None = None
+    #: Whether it is a mask of which nothing is missing.
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,8 +240,13 @@ def _hints(args: _Arguments) -> Link:
 
 
 def _mask(args: _Arguments) -> Link:
-    known = read_mask(args.path())
-    return Link(args.text, lambda shape: Mask(shape, known, name=args.text), file=args.path())
+    known = open_mask(path := args.path())
+    return Link(
+        args.text,
+        lambda shape: Mask(shape, known, name=args.text),
+        file=path,
+        empty=known.empty,
+    )
 
 
 def _random_mask(args: _Arguments) -> Link:

@@ -33,6 +33,7 @@ from sfumato.io import (
 from sfumato.io._atomic import check_place
 from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
+from sfumato.io.job import Job
 from sfumato.io.masters import check_master, is_opaque
 from sfumato.io.windows import PictureWindows, open_windows, picture_shape
 from sfumato.operators import BlockSensing, Degradation, WalshHadamard, links
@@ -92,12 +93,14 @@ def restore_file(
     restart: bool = False,
     region: Region | None = None,
     executor: Executor | None = None,
+    job: str | Path | None = None,
 ) -> FileRestoration:
     """Restore one file, or a ``region`` of the result: bits, profile, EXIF and alpha are kept.
 
     Tile by tile the picture streams from file to file in bounded memory, by way of the folder
     ``TARGET.job``, and a run that was killed goes on there (``restart`` begins anew). All other
-    ways hold the picture in memory, and keep in that folder how far they have come.
+    ways hold the picture in memory, and keep in that folder how far they have come. ``job`` is
+    another place for it, which may be an address.
 
     The consistency in the report is measured on the file that was written. With several samples
     the others, their mean and the map of their standard deviation (stretched to white at its
@@ -110,6 +113,7 @@ def restore_file(
     """
     others = beside(target, settings.samples)
     proof_path = report or _json_beside(target)
+    job = job or job_of(target)
     zarr = target.suffix.lower() == ".zarr"
     for path in () if zarr else (target, *others):
         check_output(path)
@@ -132,7 +136,7 @@ def restore_file(
     settings = as_begun(job_of(target), settings, restart=restart)
     picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
     if picture is not None and resolved is not None:
-        _check_streamed(picture, target, restart=restart)
+        _check_streamed(picture, target, job, restart=restart)
         streamed = Streamed(
             picture,
             target,
@@ -142,6 +146,7 @@ def restore_file(
             executor,
             keep_job=keep_job,
             restart=restart,
+            job=job,
         )
         like = picture.picture
 
@@ -180,9 +185,9 @@ def restore_file(
         read.digest,
         task=problem.task,
         device=device,
-        threads=threads_of(job_of(target), torch.get_num_threads(), restart=restart),
+        threads=threads_of(job, torch.get_num_threads(), restart=restart),
     )
-    with kept_in(job_of(target), plan, device=device, restart=restart, keep_job=keep_job) as kept:
+    with kept_in(job, plan, device=device, restart=restart, keep_job=keep_job) as kept:
         events = stream(y, degradation, prior=prior, settings=settings, bits=bits, kept=kept)
         next(events)  # that it starts was told before anything was written
         result = yield from events
@@ -282,14 +287,14 @@ def _scratch(target: Path) -> Path | None:
     return target.parent if target.parent.is_dir() else None
 
 
-def _check_streamed(source: FileSource, target: Path, *, restart: bool) -> None:
+def _check_streamed(source: FileSource, target: Path, job: str | Path, *, restart: bool) -> None:
     """Refuse what can be known to fail."""
     picture, (_, height, width) = source.picture, source.A.in_shape
     see_through = picture.has_alpha and not is_opaque(
         picture.read_alpha, (picture.height, picture.width)
     )
-    goes_on = job_of(target).exists() and not restart
-    if goes_on and target.exists() and target.suffix.lower() == ".zarr":
+    there = target.suffix.lower() == ".zarr" and target.exists()
+    if there and not restart and Job.plan_in(job):
         return  # the job knows whether it has written it
     check_master(target, (height, width), picture.bits, alpha=see_through)
 

@@ -84,7 +84,7 @@ def plan_of(
     }
 
 
-def threads_of(folder: Path, otherwise: int, *, restart: bool = False) -> int:
+def threads_of(folder: str | Path, otherwise: int, *, restart: bool = False) -> int:
     """Return the threads that a job was begun with, which it goes on with; else ``otherwise``."""
     found = None if restart else Job.plan_in(folder).get("threads")
     return found if isinstance(found, int) else otherwise
@@ -101,7 +101,10 @@ def as_begun(folder: Path, settings: Settings, *, restart: bool = False) -> Sett
 
 @dataclass(frozen=True)
 class Streamed:
-    """A restoration from file to file: what, with what, to where."""
+    """A restoration from file to file: what, with what, to where.
+
+    ``job`` is where it keeps how far it is: a folder, or an address; None is beside the target.
+    """
 
     source: FileSource
     target: Path
@@ -111,11 +114,12 @@ class Streamed:
     executor: Executor | None = None
     keep_job: bool = False
     restart: bool = False
+    job: str | Path | None = None
 
     @property
-    def folder(self) -> Path:
-        """The job's folder, beside the target."""
-        return job_of(self.target)
+    def folder(self) -> str | Path:
+        """The job's folder."""
+        return self.job or job_of(self.target)
 
     def plan(self, threads: int) -> dict[str, Any]:
         """Return all that the result's bits depend on, as plain values."""
@@ -180,11 +184,13 @@ class Streamed:
 
         Files are replaced when the new one is complete, folders cannot be.
         """
+        # A job at an address may have written on another machine, to another folder.
+        here = {} if isinstance(job.folder, Path) else {"on": os.uname().nodename}
         if self.target.suffix.lower() == ".zarr" and self.target.exists():
-            if not job.notes("writing"):
+            if here not in job.notes("writing"):
                 raise OutputError(f"{self.target} exists already", do="choose another name")
             shutil.rmtree(self.target)
-        job.note("writing", {})
+        job.note("writing", here)
 
     def _levels(self, run: Run, job: Job) -> Generator[Event, None, StoredCanvas]:
         """Restore all levels on canvases in the job's folder; return the last one."""
@@ -235,12 +241,12 @@ def cache_bytes(plan: TilePlan, channels: int, bits: int) -> int:
 
 def _open_canvas(job: Job, stage: str, plan: TilePlan, channels: int, bits: int) -> StoredCanvas:
     """Open the canvas that a run before this one has begun, or make one."""
-    where = job.path(stage.replace(" ", "-") + ".zarr")
+    name = stage.replace(" ", "-") + ".zarr"
+    where = job.path(name)
     chunk, kept = _chunk(plan), cache_bytes(plan, channels, bits)
     if job.done(stage):
         return StoredCanvas.open(where, writable=True, cache_bytes=kept)
-    if where.exists():
-        shutil.rmtree(where)
+    job.drop(name)
     shape = plan.height, plan.width, channels
     return StoredCanvas.create(where, shape, bits, chunk, cache_bytes=kept)
 
@@ -264,9 +270,9 @@ class _Ledger:
     def commit(self) -> None:
         """Make them durable, then write them down."""
         if self._pending:
+            self._job.check()
             self._canvas.sync()
-            for number in self._pending:
-                self._job.record(self._stage, number)
+            self._job.record_all(self._stage, self._pending)
             self._pending = []
         self._last = time.monotonic()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ _PART = 0.05
 
 @contextmanager
 def kept_in(
-    folder: Path, plan: Mapping[str, JSON], *, device: str, restart: bool, keep_job: bool
+    folder: str | Path, plan: Mapping[str, JSON], *, device: str, restart: bool, keep_job: bool
 ) -> Iterator[Kept]:
     """Open a job, or go on with it; its folder goes at success, or if there is nothing in it."""
     with Job.open(folder, plan, restart=restart) as job:
@@ -67,14 +68,14 @@ class Kept:
 
     def image(self, name: str) -> Images | None:
         """Return a finished image, if it was kept."""
-        path = self.job.path(f"{name}.safetensors")
-        return load_checkpoint(path)[0]["x"].to(self.device) if path.exists() else None
+        found = self.load(name)
+        return found[0]["x"].to(self.device) if found else None
 
     def finished(self, name: str, x: Images) -> None:
         """Keep a finished image instead of its walk, if a while has passed."""
         if self.due():
             self.save(name, {"x": x}, {})
-            self.job.path(f"{name}.walk.safetensors").unlink(missing_ok=True)
+            self.job.drop(f"{name}.walk.safetensors")
 
     def walk(self, name: str) -> Walk:
         """Return the keeper of a walk."""
@@ -84,10 +85,16 @@ class Kept:
         """Say whether it is time to keep something."""
         return time.monotonic() - self._last > self._pause
 
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+        """Return what was saved under a name, if anything."""
+        path = self.job.load(f"{name}.safetensors")
+        return load_checkpoint(path) if path else None
+
     def save(self, name: str, tensors: dict[str, Tensor], config: dict[str, object]) -> None:
         """Write a file of the job, durably and whole or not at all."""
         began = time.monotonic()
-        save_checkpoint(self.job.path(f"{name}.safetensors"), tensors, config)
+        write = partial(save_checkpoint, tensors=tensors, config=config)
+        self.job.save(f"{name}.safetensors", write)
         self.job.note("kept", {"name": name})
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - began) / _PART)
@@ -101,10 +108,10 @@ class Walk:
 
     def last(self) -> Position | None:
         """Return what was kept last, if anything."""
-        path = self._kept.job.path(f"{self._name}.safetensors")
-        if not path.exists():
+        found = self._kept.load(self._name)
+        if found is None:
             return None
-        tensors, config = load_checkpoint(path)
+        tensors, config = found
         tensors = {k: t.to(self._kept.device) for k, t in tensors.items()}
         made, sigmas = config["made"], config["sigmas"]
         assert isinstance(made, int), "it was kept by this class"

@@ -84,6 +84,10 @@ class Source(ABC):
     def hole_radius(self) -> int:
         """Return the largest distance of a missing value to a known one, along rows or columns."""
 
+    @abstractmethod
+    def known(self, window: Window) -> float:
+        """Return the share of known values in a window of the image, aligned to the cells."""
+
 
 @dataclass(frozen=True)
 class Problem(Source):
@@ -171,6 +175,10 @@ class Problem(Source):
     def hole_radius(self) -> int:
         return hole_radius(self.weight.amax(0))
 
+    @override
+    def known(self, window: Window) -> float:
+        return share_of(self.A.measured(window).of(self.weight))
+
 
 #: Values with less than this share of the largest energy of a row of ``A F`` are out of reach.
 _REACHED = 1e-3
@@ -185,6 +193,11 @@ def _row_energy(A: Bound, like: Tensor) -> Tensor:
     signs = torch.randint(0, 2, (16, *A.in_shape[1:]), generator=g).to(like) * 2 - 1
     rows = [A.forward(s.expand(1, *A.in_shape)).square() for s in signs]
     return torch.stack(rows).mean(0)[0]
+
+
+def share_of(weight: Tensor) -> float:
+    """Return the share of the places (channels, height, width) of which a value counts."""
+    return float(weight.amax(0).mean())
 
 
 def hole_radius(known: Tensor) -> int:
@@ -240,7 +253,7 @@ def make_problem(
         y = A.join(_match_channels(y, Grayscale(A.in_shape))[None], strokes[None].to(y))
     else:
         y = _match_channels(y, A)[None]
-    weight = _measured_values(A, y)
+    weight = measured_values(A, y)
     task = task_of(A)
     if not part and task != "generate" and not bool(weight.any()):
         raise DegradationError(
@@ -279,8 +292,11 @@ def _match_channels(y: Tensor, A: Operator) -> Tensor:
     return y.contiguous()
 
 
-def _measured_values(A: Operator, y: Tensor) -> Tensor:
-    """Return 1 where a value was measured and 0 where ``A`` gives zero whatever the image."""
+def measured_values(A: Operator, y: Tensor) -> Tensor:
+    """Return 1 where a value was measured and 0 where ``A`` gives zero whatever the image.
+
+    It is of dtype and device of ``y``, of which no more is looked at.
+    """
     d = A.gram_diagonal(y)
     if d is None:
         d = links(A)[-1].gram_diagonal(y)  # what the last operator leaves out is not measured

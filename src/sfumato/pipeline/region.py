@@ -139,6 +139,10 @@ class _Cut(Source):
     def hole_radius(self) -> int:
         return self._whole.at(self._window).hole_radius()
 
+    @override
+    def known(self, window: Window) -> float:
+        return self._whole.known(self._placed(window))
+
     def _placed(self, window: Window) -> Window:
         w = self._window
         return replace(window, top=w.top + window.top, left=w.left + window.left)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
-import torch.nn.functional as F
-
 from sfumato._typing import Shape
 from sfumato.diffusion import Guidance, NoiseField, karras
 from sfumato.diffusion.arithmetic import Kernels
@@ -94,11 +92,8 @@ class Resolved:
         """
         if fixed_size and self.stitch == "joint":
             stride = 1  # what is measured does not care for tiles, and all of them are whole
-        known = None
-        if self.order == "known-first" and isinstance(source, Problem):
-            known = source.weight.amax(0)
-        if known is not None and tuple(known.shape) != shape[1:]:
-            known = F.interpolate(known[None, None], size=shape[1:], mode="nearest")[0, 0]
+        by_tile = self.stitch in ("mask-shift", "independent")
+        known = source.known if by_tile and source is not None else None
         tile = max(self.tile, stride) if self.stitch != "whole" else max(shape[1:])
         if fixed_size:
             tile = at_most(tile, shape[1:], stride)

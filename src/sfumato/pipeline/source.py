@@ -17,7 +17,15 @@ from sfumato.errors import DegradationError
 from sfumato.io.windows import PictureWindows, picture_shape
 from sfumato.operators import Degradation, Operator, Window
 from sfumato.pipeline.presets import task_of
-from sfumato.pipeline.problem import Problem, Source, by_windows, hole_radius, make_problem
+from sfumato.pipeline.problem import (
+    Problem,
+    Source,
+    by_windows,
+    hole_radius,
+    make_problem,
+    measured_values,
+    share_of,
+)
 from sfumato.tiling import coarse_operator
 
 #: Side of the windows that a large picture is looked through with, in pixels.
@@ -30,7 +38,7 @@ _MAP = 1 << 22
 class FileSource(Source):
     """The problem of a picture on disk whose degradation is local.
 
-    Only masks are held in memory as a whole. Where they are wanted as a map, it is thinned out.
+    Masks are read by windows too. Where they are wanted as a map, it is thinned out.
 
     Raises DegradationError and ShapeError where the degradation does not fit the picture,
     ImageError where it cannot be read.
@@ -109,6 +117,14 @@ class FileSource(Source):
             )
         return hole_radius(known) * k
 
+    @override
+    def known(self, window: Window) -> float:
+        return share_of(self._weight(window))
+
+    def _weight(self, window: Window) -> Tensor:
+        """Return which values of a window were measured; the picture is not read for it."""
+        return measured_values(self.A.crop(window), torch.ones(()))
+
     def _known(self) -> tuple[Tensor, int]:
         """Return a map of what was measured, thinned out ``k`` times."""
         _, height, width = self.A.out_shape
@@ -118,13 +134,17 @@ class FileSource(Source):
         known = torch.zeros((-(-height // k), -(-width // k)))
         for window in self.windows():
             m = self.A.measured(window)
-            part = self.alone(window).weight.amax(0)
+            part = self._weight(window).amax(0)
             # Its cells may begin between those of the map.
             before = (m.top % k, m.left % k)
+            size = (-(-(n + b) // k) for n, b in zip((m.height, m.width), before, strict=True))
+            there = Window(m.top // k, m.left // k, *size).of(known)
+            if bool(part.all()):
+                there.fill_(1)
+                continue
             after = (-(m.height + before[0]) % k, -(m.width + before[1]) % k)
             padded = F.pad(part[None, None], (before[1], after[1], before[0], after[0]))
             thin = F.max_pool2d(padded, k)[0, 0].cpu()
-            there = Window(m.top // k, m.left // k, *thin.shape).of(known)
             there.copy_(torch.maximum(there, thin))
         return known, k
 

@@ -135,7 +135,7 @@ def _pass(A: Operator, shape: Shape, r: int, later: Sequence[Operator]) -> tuple
         if shared in (A.factor, r):
             return type(A)(shape, A.factor // shared), r // shared
     if isinstance(A, Mask) and _is_pooled_next(later, r):
-        return Mask(shape, F.avg_pool2d(A.known[None], r)[0], name=A.name), r
+        return A.pooled(shape, r), r
     raise SettingsError(
         f"a level coarser by {r} for {A}", expected="pooling, masks and grey", do="use --levels 1"
     )

@@ -6,12 +6,14 @@ No pixel is touched here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.errors import SettingsError
@@ -119,8 +121,8 @@ class TilePlan:
     overlap: int
     stride: int = 1
     order: Order = "raster"
-    #: For ``known-first``: the share of known pixels of each tile, by window.
-    known: Tensor | None = field(default=None, repr=False, compare=False)
+    #: For ``known-first``: the share of known pixels of a window.
+    known: Callable[[Window], float] | None = field(default=None, repr=False, compare=False)
     #: A multiple of ``stride``, at most half of ``overlap``.
     margin: int = 0
     corners: bool = False
@@ -144,6 +146,7 @@ class TilePlan:
         cols = positions(self.width, self.tile, self.overlap, self.stride)
         return [Window(y, x, h, w) for y, h in rows for x, w in cols]
 
+    @cached_property
     def _ranked(self) -> list[Window]:
         ws = self.windows
         if self.order == "reverse":
@@ -151,8 +154,8 @@ class TilePlan:
         if self.order == "centre":
             return sorted(ws, key=self._rings.__getitem__)
         if self.order == "known-first" and self.known is not None:
-            share = {w: float(w.of(self.known).float().mean()) for w in ws}
-            return sorted(ws, key=lambda w: -share[w])
+            share = [self.known(w) for w in ws]
+            return [ws[k] for k in sorted(range(len(ws)), key=lambda k: -share[k])]
         return ws
 
     @cached_property
@@ -166,7 +169,7 @@ class TilePlan:
     @cached_property
     def _reach(self) -> dict[Window, Window]:
         """Each window without its margins towards later neighbours."""
-        rank = {(w.top, w.left): k for k, w in enumerate(self._ranked())}
+        rank = {(w.top, w.left): k for k, w in enumerate(self._ranked)}
         rows = sorted({w.top for w in self.windows})
         cols = sorted({w.left for w in self.windows})
         index = {(y, x): (i, j) for i, y in enumerate(rows) for j, x in enumerate(cols)}
@@ -206,17 +209,18 @@ class TilePlan:
         return {v: i for i, v in enumerate(ys)}, {v: i for i, v in enumerate(xs)}
 
     @cached_property
-    def _owned(self) -> tuple[list[Tile], dict[tuple[int, int], int]]:
+    def _owned(self) -> tuple[list[Tile], NDArray[Any]]:
         ys, xs = self._cuts
-        owner: dict[tuple[int, int], int] = {}
+        owner = np.full((len(ys) - 1, len(xs) - 1), -1, np.int32)
         tiles: list[Tile] = []
-        for k, w in enumerate(self._ranked()):
+        for k, w in enumerate(self._ranked):
             cells = self._cells(self._reach[w])
-            bound = [c for c in (self._cells(w) if self.corners else cells) if c in owner]
-            free = [c for c in cells if c not in owner]
-            needs = sorted({owner[c] for c in bound})
+            bound = [c for c in (self._cells(w) if self.corners else cells) if owner[c] >= 0]
+            free = [c for c in cells if owner[c] < 0]
+            needs = sorted({int(owner[c]) for c in bound})
             wave = 1 + max((tiles[n].wave for n in needs), default=-1) if free else -1
-            owner.update(dict.fromkeys(free, k))
+            for c in free:
+                owner[c] = k
             free_parts, bound_parts = (
                 tuple(Window(ys[i], xs[j], ys[i + 1] - ys[i], xs[j + 1] - xs[j]) for i, j in part)
                 for part in (free, bound)

@@ -133,7 +133,7 @@ def restore_file(
             limit_pixels,
         )
         return (yield from restored)
-    settings = as_begun(job_of(target), settings, restart=restart)
+    settings = as_begun(job, settings, restart=restart)
     picture, resolved = _by_tiles(source, target, degradation, prior, settings, device)
     if picture is not None and resolved is not None:
         _check_streamed(picture, target, job, restart=restart)

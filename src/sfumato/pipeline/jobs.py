@@ -90,7 +90,7 @@ def threads_of(folder: str | Path, otherwise: int, *, restart: bool = False) -> 
     return found if isinstance(found, int) else otherwise
 
 
-def as_begun(folder: Path, settings: Settings, *, restart: bool = False) -> Settings:
+def as_begun(folder: str | Path, settings: Settings, *, restart: bool = False) -> Settings:
     """Return ``settings`` with the kernels that a job was begun with, where none are asked for."""
     begun = {} if restart else Job.plan_in(folder).get("settings")
     kernels = begun.get("kernels") if isinstance(begun, dict) else None

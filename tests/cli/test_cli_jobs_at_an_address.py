@@ -78,7 +78,7 @@ def test_it_goes_on_on_another_machine(tmp_path, bucket, prior, monkeypatch, wor
     words = [*TILES, *words]
     expected = alone(tmp_path, prior, words)
     command = ("upscale", f"{bucket}/in.png", "-o", f"{bucket}/out.png", "-n", prior, *words)
-    command = (*command, "--work", f"{bucket}/work")
+    command = (*command, "--work", f"{bucket}/scratch")
     n_done = 0
     for machine, n in (("first", 4), ("second", 7), ("first", 9), ("third", 10**9)):
         on_machine(tmp_path, monkeypatch, machine)
@@ -89,17 +89,17 @@ def test_it_goes_on_on_another_machine(tmp_path, bucket, prior, monkeypatch, wor
         if done.code == 0:
             break
         assert done.code == 130, done.err
-        for name in below(f"{bucket}/work"):
+        for name in below(f"{bucket}/scratch"):
             assert name.startswith("out.png.")
             assert name.endswith(".job")
-            assert below(f"{bucket}/work/{name}", "locks") == []
-            records = len(Files(f"{bucket}/work/{name}").read("records/000001").splitlines())
+            assert below(f"{bucket}/scratch/{name}", "locks") == []
+            records = len(Files(f"{bucket}/scratch/{name}").read("records/000001").splitlines())
             assert records > n_done
             n_done = records
     assert done.code == 0, done.err
     assert n_done > 0
     assert 0 < calls[0] < 200
-    assert below(f"{bucket}/work") == []
+    assert below(f"{bucket}/scratch") == []
     assert [n for n in below(bucket) if n != "work"] == ["in.png", "out.png", "out.png.json"]
     assert np.array_equal(read(fetch(f"{bucket}/out.png", tmp_path / "fetched")), expected)
 
@@ -108,7 +108,7 @@ def test_the_job_stays_until_the_result_is_at_its_place(tmp_path, bucket, prior,
     words = [*TILES, *BOX]
     expected = alone(tmp_path, prior, words)
     command = ("upscale", f"{bucket}/in.png", "-o", f"{bucket}/out.png", "-n", prior, *words)
-    command = (*command, "--work", f"{bucket}/work")
+    command = (*command, "--work", f"{bucket}/scratch")
 
     def fail(*_):
         raise OutputError("the network is gone")
@@ -121,33 +121,33 @@ def test_the_job_stays_until_the_result_is_at_its_place(tmp_path, bucket, prior,
         calls = stopped_after(0, patch)
         assert sfumato(*command).code == 0
     assert calls == [0], "no tile is restored again"
-    assert below(f"{bucket}/work") == []
+    assert below(f"{bucket}/scratch") == []
     assert np.array_equal(read(fetch(f"{bucket}/out.png", tmp_path / "fetched")), expected)
 
 
 def test_restart_keep_job_and_other_settings(tmp_path, bucket, prior):
     command = ("upscale", f"{bucket}/in.png", "-o", "out.png", "-n", prior, *TILES, *BOX)
-    command = (*command, "--work", f"{bucket}/work")
+    command = (*command, "--work", f"{bucket}/scratch")
     assert sfumato(*command, "--keep-job").code == 0
-    (name,) = below(f"{bucket}/work")
-    assert below(f"{bucket}/work", name) == ["job.json", "level-0.zarr", "records"]
+    (name,) = below(f"{bucket}/scratch")
+    assert below(f"{bucket}/scratch", name) == ["job.json", "level-0.zarr", "records"]
     assert sorted(p.name for p in Path().iterdir()) == ["out.png", "out.png.json"]
     refused = sfumato(*command, "--seed", 4)
     assert refused.code == 1
-    assert f"{bucket}/work/{name} was begun with another plan: settings.seed was 0, is 4" in (
+    assert f"{bucket}/scratch/{name} was begun with another plan: settings.seed was 0, is 4" in (
         refused.err
     )
     assert refused.err.count("\n") == 1
     assert sfumato(*command, "--seed", 4, "--restart").code == 0
-    assert below(f"{bucket}/work") == []
+    assert below(f"{bucket}/scratch") == []
 
 
 def test_a_job_that_is_in_use_is_refused(tmp_path, bucket, prior):
     command = ("upscale", f"{bucket}/in.png", "-o", "out.png", "-n", prior, *TILES, *BOX)
-    command = (*command, "--work", f"{bucket}/work")
+    command = (*command, "--work", f"{bucket}/scratch")
     assert sfumato(*command, "--keep-job").code == 0
-    (name,) = below(f"{bucket}/work")
-    url = f"{bucket}/work/{name}"
+    (name,) = below(f"{bucket}/scratch")
+    url = f"{bucket}/scratch/{name}"
     with Job.open(url, Job.plan_in(url)):
         refused = sfumato(*command)
     assert refused.code == 1
@@ -171,20 +171,20 @@ def test_a_folder_for_the_job_of_a_result_that_stays(tmp_path, bucket, prior, mo
 
 def test_a_dry_run_leaves_nothing_there(tmp_path, bucket, prior):
     source = tmp_path / "aside" / "in.png"
-    words = ("-o", "out.png", "-n", prior, *TILES, *BOX, "--work", f"{bucket}/work")
+    words = ("-o", "out.png", "-n", prior, *TILES, *BOX, "--work", f"{bucket}/scratch")
     done = sfumato("upscale", source, *words, "--dry-run")
     assert done.code == 0, done.err
-    assert below(f"{bucket}/work") == []
+    assert below(f"{bucket}/scratch") == []
     assert list(Path().iterdir()) == []
 
 
 def test_a_folder_of_chunks_that_is_no_result_of_the_job_is_left(tmp_path, bucket, prior):
     """A job may have written on another machine: that says nothing about a name on this one."""
     command = ("upscale", f"{bucket}/in.png", "-o", "out.zarr", "-n", prior, *TILES, *BOX)
-    command = (*command, "--work", f"{bucket}/work")
+    command = (*command, "--work", f"{bucket}/scratch")
     assert sfumato(*command, "--keep-job").code == 0
-    (name,) = below(f"{bucket}/work")
-    with Job.open(url := f"{bucket}/work/{name}", Job.plan_in(url)) as job:
+    (name,) = below(f"{bucket}/scratch")
+    with Job.open(url := f"{bucket}/scratch/{name}", Job.plan_in(url)) as job:
         assert job.notes("writing") == [{"on": os.uname().nodename}]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "uname", lambda: os.uname_result(["Linux", "another", "", "", ""]))
@@ -251,7 +251,7 @@ SLOWLY = ["--tile", 32, "--overlap", 8, "--steps", 16, "--stitch", "mask-shift",
 
 @pytest.mark.slow
 def test_kills_with_a_job_that_fsspec_keeps(tmp_path, prior):
-    root, work = f"file://{tmp_path}/bucket", f"local://{tmp_path}/bucket/work"
+    root, work = f"file://{tmp_path}/bucket", f"local://{tmp_path}/bucket/scratch"
     source = write(tmp_path / "aside" / "in.png", photo(120, 90, seed=5))
     put(source, f"{root}/in.png")
     expected = alone(tmp_path, prior, SLOWLY)
@@ -301,8 +301,8 @@ def test_kills_with_a_job_in_a_bucket_of_s3(tmp_path, prior, s3):
     source = write(tmp_path / "aside" / "in.png", photo(120, 90, seed=5))
     put(source, f"{s3}/in.png")
     expected = alone(tmp_path, prior, SLOWLY)
-    start = commands(s3, f"{s3}/work", prior, SLOWLY)
-    killed_and_gone_on_with(tmp_path, start, f"{s3}/work")
+    start = commands(s3, f"{s3}/scratch", prior, SLOWLY)
+    killed_and_gone_on_with(tmp_path, start, f"{s3}/scratch")
     assert np.array_equal(read(fetch(f"{s3}/out.png", tmp_path / "fetched")), expected)
     assert below(s3) == ["in.png", "out.png", "out.png.json"]
 
@@ -310,7 +310,7 @@ def test_kills_with_a_job_in_a_bucket_of_s3(tmp_path, prior, s3):
 @pytest.mark.slow
 def test_of_two_that_begin_at_once_in_a_bucket_of_s3_one_is_refused(tmp_path, prior, s3):
     put(write(tmp_path / "in.png", photo(120, 90, seed=5)), f"{s3}/in.png")
-    start = commands(s3, f"{s3}/work", prior, SLOWLY)
+    start = commands(s3, f"{s3}/scratch", prior, SLOWLY)
     runs = [start(tmp_path / name) for name in ("a", "b", "c")]
     said = [run.communicate(timeout=300)[1].decode() for run in runs]
     assert sorted(run.returncode for run in runs) == [0, 1, 1], said

@@ -100,7 +100,7 @@ def test_it_goes_on_on_another_machine(tmp_path, bucket, prior, monkeypatch, wor
     assert n_done > 0
     assert 0 < calls[0] < 200
     assert below(f"{bucket}/scratch") == []
-    assert [n for n in below(bucket) if n != "work"] == ["in.png", "out.png", "out.png.json"]
+    assert [n for n in below(bucket) if n != "scratch"] == ["in.png", "out.png", "out.png.json"]
     assert np.array_equal(read(fetch(f"{bucket}/out.png", tmp_path / "fetched")), expected)
 
 

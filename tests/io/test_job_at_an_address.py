@@ -323,7 +323,8 @@ def test_a_damaged_log_is_told_of(url):
     with Job.open(url, PLAN) as job:
         job.record_all("level 0", range(3))
     files = Files(url)
-    files.write("records/000001", files.read("records/000001").replace(b"1", b"7"))
+    first, second, third = files.read("records/000001").splitlines(keepends=True)
+    files.write("records/000001", first + second.replace(b'"', b"'") + third)
     with pytest.raises(JobError, match=r"line 2 of the log of .* is damaged; .*--restart"):
         Job.open(url, PLAN)
 

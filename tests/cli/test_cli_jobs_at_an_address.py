@@ -69,7 +69,13 @@ def alone(tmp_path, prior, words):
 
 
 @pytest.mark.parametrize(
-    "words", [BOX, ["-s", 2, "--tile", 64, "--overlap", 32], [*BOX, "--levels", 2], JOINT]
+    "words",
+    [
+        BOX,
+        pytest.param(["-s", 2, "--tile", 64, "--overlap", 32], marks=pytest.mark.slow),
+        pytest.param([*BOX, "--levels", 2], marks=pytest.mark.slow),
+        JOINT,
+    ],
 )
 def test_it_goes_on_on_another_machine(tmp_path, bucket, prior, monkeypatch, words):
     monkeypatch.setattr(kept, "_SECONDS", -1.0)

@@ -123,6 +123,7 @@ def test_numbers_of_sets_are_those_of_the_table(folder, tmp_path):
     assert "21.5" in "".join(parsed(tmp_path / "page.html").text)
 
 
+@pytest.mark.slow
 def test_pictures_shrink_until_they_fit_and_the_page_says_so(tmp_path):
     write_run(tmp_path, size=(240, 256))
     run = read_run(tmp_path)

@@ -18,7 +18,8 @@ Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 Kernels: TypeAlias = Literal["eager", "compiled"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+#: The type that autocast computes in; "fp32" has none.
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: Shapes that one network is compiled for; torch would leave what is above 8 uncompiled.
 _MOST_SHAPES = 64
 
@@ -82,7 +83,7 @@ def compute(net: nn.Module, precision: Precision, *inputs: Tensor, **named: Tens
     """
     device = inputs[0].device
     check_precision(device, precision)
-    half = _HALVES.get(precision)
+    half = HALVES.get(precision)
     with torch.autocast(device.type, half, enabled=half is not None):
         answer: Tensor = _call(net, *inputs, **named)
     if half is torch.float16 and not bool(answer.isfinite().all()):

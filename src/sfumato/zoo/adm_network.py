@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sfumato.diffusion.arithmetic import HALVES
 from sfumato.errors import ModelError
 from sfumato.nn.adm import GROUPS
 from sfumato.zoo.adm_layout import ADMForm
@@ -39,7 +40,6 @@ _ENDS = {
     "out.2": "conv_out",
     "label_emb": "class_embedding",
 }
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: Layers that stay in float32, where little time is spent and rounding would be seen.
 _EXACT = ("conv_in", "conv_out", "time_embedding", "class_embedding")
 
@@ -73,7 +73,7 @@ def build_adm(
     """
     with torch.device("meta"):
         unet = _empty(form, options)
-    half = _HALVES.get(precision)
+    half = HALVES.get(precision)
     # One after the other, so that no more than one is there twice.
     converted = {name: _rounded(name, t, half) for name, t in _converted(form, options, tensors)}
     unet.load_state_dict(converted, strict=True, assign=True)

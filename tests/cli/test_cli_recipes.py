@@ -108,6 +108,13 @@ def test_mistakes_are_told_in_a_line(words, said, monkeypatch, place):
     assert done.err.count("\n") == 1
 
 
+def test_half_of_what_lpips_needs_is_refused_before_any_work(place, prior):
+    done = bench(place, prior, "--lpips", place / "alexnet.pth")
+    assert done.code == 2
+    assert "one of --lpips and --lpips-heads; expected both, or neither" in done.err
+    assert not list(place.rglob("records.jsonl"))
+
+
 def test_unknown_methods_and_roles(place, prior):
     done = bench(place, prior, "--methods", "bicubc")
     assert (done.code, "did you mean bicubic?" in done.err) == (2, True)

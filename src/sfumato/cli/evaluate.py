@@ -142,7 +142,7 @@ def evaluate(
     networks = Networks(
         inception=inception,
         resize=cast("Resize", inception_resize),
-        lpips=(lpips, lpips_heads) if lpips and lpips_heads else None,
+        lpips=both_or_neither(lpips, lpips_heads),
         classifier=classifier,
         statistics=reference_statistics,
         device=device,
@@ -189,8 +189,7 @@ def _check_options(
         raise SettingsError(
             "one of --measurements and --degradation", expected="both, or neither of them"
         )
-    if (lpips is None) != (heads is None):
-        raise SettingsError("one of --lpips and --lpips-heads", expected="both, or neither")
+    both_or_neither(lpips, heads)
     for path in save:
         if path.suffix not in _ENDINGS:
             raise SettingsError(
@@ -282,3 +281,14 @@ def _write(path: Path, found: Evaluation) -> None:
 
     with atomic_path(path) as temporary:
         temporary.write_text(_text(found, path.suffix), encoding="utf-8")
+
+
+def both_or_neither(trunk: Path | None, heads: Path | None) -> tuple[Path, Path] | None:
+    """Return the two files of LPIPS; None without. Raises SettingsError for one of them."""
+    from sfumato.errors import SettingsError
+
+    if trunk is not None and heads is not None:
+        return trunk, heads
+    if trunk is None and heads is None:
+        return None
+    raise SettingsError("one of --lpips and --lpips-heads", expected="both, or neither")

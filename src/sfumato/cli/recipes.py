@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
+from sfumato.cli.evaluate import both_or_neither
 from sfumato.cli.running import guarded, progress_bar, say
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def run(
         recipe,
         Networks(
             inception=inception,
-            lpips=(lpips, lpips_heads) if lpips and lpips_heads else None,
+            lpips=both_or_neither(lpips, lpips_heads),
             classifier=classifier,
             statistics=reference_statistics,
             device=device,

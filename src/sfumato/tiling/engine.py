@@ -133,13 +133,14 @@ class Engine:
         Tiles numbered in ``done`` are on the canvas already. ``written`` is told of the others,
         as soon as they are. Without ``paste`` the tiles are independent.
         """
-        frontier = Frontier(plan.tiles, done=done, bound=paste)
         tiles = {t.number: t for t in plan.tiles}
         total = self.n_steps * len(tiles)
-        evaluations = total - self.n_steps * frontier.left
         workers = self.executor
         workers.begin(self.restorer)
         try:
+            at_once = self.restorer.room.most * workers.free()
+            frontier = Frontier(plan.tiles, done=done, bound=paste, at_once=at_once)
+            evaluations = total - self.n_steps * frontier.left
             while frontier.left:
                 while tiles_now := frontier.take(self._share(frontier.ready, workers.free())):
                     bound_to = canvas if paste else None

@@ -9,11 +9,13 @@ from sfumato.tiling.plan import Tile
 
 
 class Frontier:
-    """The tiles left to do, in the order of the plan, each one as soon as it is ready.
+    """The tiles left to do, each one as soon as it is ready.
 
     ``done`` are the numbers of tiles that an earlier run has finished. A tile that is not
-    ``bound`` to its neighbours waits for none. The lowest number goes first: in raster order the
-    tiles that run together form a band of rows, so the input is read from top to bottom.
+    ``bound`` to its neighbours waits for none. Where one tile is at work ``at_once``, the lowest
+    number goes first. Where several are, the tile does for which the longest chain of others
+    waits, so that all have something to do until the end, but none that is more rows ahead of the
+    lowest number left than tiles are at work: so the input is read from top to bottom, in a band.
 
     >>> from sfumato.tiling import TilePlan
     >>> frontier = Frontier(TilePlan(64, 64, tile=32, overlap=0).tiles)
@@ -22,7 +24,12 @@ class Frontier:
     """
 
     def __init__(
-        self, tiles: Sequence[Tile], *, done: Collection[int] = (), bound: bool = True
+        self,
+        tiles: Sequence[Tile],
+        *,
+        done: Collection[int] = (),
+        bound: bool = True,
+        at_once: int = 1,
     ) -> None:
         done = set(done)
         self._tiles = {t.number: t for t in tiles if t.number not in done}
@@ -37,6 +44,11 @@ class Frontier:
         self._ready = [k for k, missing in self._missing.items() if not missing]
         heapq.heapify(self._ready)
         self.left = len(self._tiles)
+        self._finished: set[int] = set()
+        row = max((k - n for k, missing in self._missing.items() for n in missing), default=0)
+        self._ahead = at_once * row if at_once > 1 else 0
+        self._chain = self._chains() if self._ahead else {}
+        self._unfinished = sorted(self._tiles, reverse=True)
 
     @property
     def ready(self) -> int:
@@ -48,7 +60,7 @@ class Frontier:
         taken: list[Tile] = []
         others: list[int] = []
         while self._ready and len(taken) < most:
-            tile = self._tiles[heapq.heappop(self._ready)]
+            tile = self._tiles[self._next()]
             if taken and tile.size != taken[0].size:
                 others.append(tile.number)
             else:
@@ -65,7 +77,28 @@ class Frontier:
     def finish(self, tile: Tile) -> None:
         """Note that ``tile`` is on the canvas."""
         self.left -= 1
+        self._finished.add(tile.number)
+        while self._unfinished and self._unfinished[-1] in self._finished:
+            self._finished.remove(self._unfinished.pop())
         for k in self._dependents.pop(tile.number, ()):
             self._missing[k].discard(tile.number)
             if not self._missing[k]:
                 heapq.heappush(self._ready, k)
+
+    def _next(self) -> int:
+        """Take the number of the tile that goes first."""
+        if not self._ahead:
+            return heapq.heappop(self._ready)
+        end = self._unfinished[-1] + self._ahead
+        near = [k for k in self._ready if k < end] or self._ready[:1]
+        first = max(near, key=lambda k: (self._chain[k], -k))
+        self._ready.remove(first)
+        heapq.heapify(self._ready)
+        return first
+
+    def _chains(self) -> dict[int, int]:
+        """Return for each tile how long the longest chain is of tiles that wait for the last."""
+        chain: dict[int, int] = {}
+        for k in sorted(self._tiles, reverse=True):
+            chain[k] = 1 + max((chain[n] for n in self._dependents.get(k, ())), default=0)
+        return chain

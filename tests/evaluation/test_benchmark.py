@@ -297,3 +297,40 @@ def test_a_killed_program_goes_on(data, stand_in, tmp_path):
     assert asked.read_text() == "xxxx"  # the one that was under way is begun again
     assert "| copy | " in done.stdout
     assert not list(out.rglob(".sfumato*"))
+
+
+class Seeded(Counting):
+    """Answers with a grey that is a function of the seed."""
+
+    def answer(self, posed):
+        answer = super().answer(posed)
+        return replace(answer, x=torch.full(posed.shape, (posed.seed % 1000003) / 1000003))
+
+
+def test_diversity_is_that_of_samples_with_seeds_of_their_own(made):
+    sampled, single = Seeded("sampled"), Seeded("single")
+    sampled.samples = 3
+    b = made(sampled, single, measures="psnr diversity")
+    records, _ = finish(run_benchmark(b))
+    for record in records:
+        beside = b.folder / record.result
+        files = sorted(beside.parent.glob(f"{record.picture}.*png"))
+        assert len(files) == (3 if record.method == "sampled" else 1)
+        if record.method == "single":
+            assert math.isnan(record.values["diversity"])
+            continue
+        levels = torch.stack([read_picture(f).pixels for f in files])
+        spread = 255 * levels.std(0).mean().item()
+        assert spread > 1
+        assert record.values["diversity"] == pytest.approx(spread, rel=1e-4)
+        first = read_picture(b.folder / "results" / record.task / "single" / beside.name).pixels
+        assert torch.equal(read_picture(beside).pixels, first), "the first one has the usual seed"
+    asked = len(sampled.asked)
+    again, _ = finish(run_benchmark(made(sampled, single, measures="psnr ssim diversity")))
+    assert len(sampled.asked) == asked, "samples are kept too"
+    assert [r.values["diversity"] for r in again if r.method == "sampled"] == [
+        r.values["diversity"] for r in records if r.method == "sampled"
+    ]
+    sampled.samples = 4
+    finish(run_benchmark(made(sampled, single, measures="psnr")))
+    assert len(sampled.asked) > asked

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 import typer
 
 from sfumato.cli import recipes
+from sfumato.cli.bars import exhausted, progress_bar
 from sfumato.cli.cascades import Kernel
 from sfumato.cli.options import Objective, Precision
-from sfumato.cli.running import guarded, progress_bar, say
+from sfumato.cli.running import guarded, say
 
 if TYPE_CHECKING:
     from sfumato.pipeline import Event
@@ -243,15 +244,10 @@ def workers(
 def _drain(events: Generator[Event, None, T]) -> T:
     from sfumato.pipeline import Advanced
 
-    with progress_bar("bench") as advance:
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as stop:
-                outcome: T = stop.value
-                return outcome
-            if isinstance(event, Advanced):
-                advance(event.done, event.total, event.stage)
+    def place(event: Event) -> tuple[int, int, str] | None:
+        return (event.done, event.total, event.stage) if isinstance(event, Advanced) else None
+
+    return exhausted(events, "bench", place)
 
 
 def _tell(figures: Figures) -> None:

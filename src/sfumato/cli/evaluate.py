@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from sfumato.cli.running import fail, guarded, progress_bar, say
+from sfumato.cli.bars import exhausted
+from sfumato.cli.groups import with_group
+from sfumato.cli.networks import NETWORKS, NetworkFiles
+from sfumato.cli.running import fail, guarded, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sfumato.evaluation.choice import Networks
-    from sfumato.evaluation.evaluate import Advanced, Evaluation, Known
+    from sfumato.evaluation.evaluate import Evaluation, Known
     from sfumato.evaluation.extractors import Resize
     from sfumato.evaluation.pairs import Pair
 
-_NETWORKS = "Your networks (tensors only: safetensors, or a state dict)"
 _TABLES = "Tables"
 _ENDINGS = (".md", ".csv", ".json")
 
 
 @guarded
+@with_group(NetworkFiles, "files")
 def evaluate(
+    files: NetworkFiles,
     results: Annotated[
         Path, typer.Argument(help="A folder of results, or one.", metavar="RESULTS")
     ],
@@ -62,48 +65,16 @@ def evaluate(
         int | None, typer.Option(min=16, help="Side of the tiles, for the seam score.")
     ] = None,
     overlap: Annotated[int, typer.Option(min=0, help="Of the tiles.")] = 0,
-    inception: Annotated[
-        Path | None,
-        typer.Option(
-            help="pt_inception-2015-12-05-6726825d.pth: FID, KID, IS.", rich_help_panel=_NETWORKS
-        ),
-    ] = None,
     inception_resize: Annotated[
         str,
-        typer.Option(help="pytorch-fid or tensorflow: the way to 299.", rich_help_panel=_NETWORKS),
+        typer.Option(help="pytorch-fid or tensorflow: the way to 299.", rich_help_panel=NETWORKS),
     ] = "pytorch-fid",
-    reference_statistics: Annotated[
-        Path | None,
-        typer.Option(
-            help="An .npz with mu and sigma, in place of REFERENCES, for FID.",
-            rich_help_panel=_NETWORKS,
-        ),
-    ] = None,
     save_statistics: Annotated[
         Path | None,
-        typer.Option(help="Keep those of REFERENCES (.npz).", rich_help_panel=_NETWORKS),
-    ] = None,
-    lpips: Annotated[
-        Path | None,
-        typer.Option(help="torchvision's AlexNet or VGG-16.", rich_help_panel=_NETWORKS),
-    ] = None,
-    lpips_heads: Annotated[
-        Path | None,
-        typer.Option(help="The heads of LPIPS 0.1: alex.pth, vgg.pth.", rich_help_panel=_NETWORKS),
-    ] = None,
-    classifier: Annotated[
-        Path | None,
-        typer.Option(help="torchvision's ResNet-50, 101 or 152.", rich_help_panel=_NETWORKS),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="A list of name,class. Default: folders of RESULTS named by classes.",
-            rich_help_panel=_NETWORKS,
-        ),
+        typer.Option(help="Keep those of REFERENCES (.npz).", rich_help_panel=NETWORKS),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Of your networks: cpu, cuda, …", rich_help_panel=_NETWORKS)
+        str, typer.Option(help="Of your networks: cpu, cuda, …", rich_help_panel=NETWORKS)
     ] = "cpu",
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Folders below too.")
@@ -128,25 +99,18 @@ def evaluate(
 ) -> None:
     """Measure results against references and measurements: a table, and how it was measured."""
     from sfumato.errors import SettingsError
-    from sfumato.evaluation.choice import Networks, choose
+    from sfumato.evaluation.choice import choose
     from sfumato.evaluation.evaluate import evaluate as evaluated
     from sfumato.evaluation.pairs import pair_up
     from sfumato.zoo.prior import as_device
 
-    _check_options(save or [], measurements, degradation, lpips, lpips_heads)
+    _check_options(save or [], measurements, degradation)
     if inception_resize not in ("pytorch-fid", "tensorflow"):
         raise SettingsError(
             f"--inception-resize {inception_resize}", expected="pytorch-fid or tensorflow"
         )
     as_device(device)
-    networks = Networks(
-        inception=inception,
-        resize=cast("Resize", inception_resize),
-        lpips=both_or_neither(lpips, lpips_heads),
-        classifier=classifier,
-        statistics=reference_statistics,
-        device=device,
-    )
+    networks = files.on(device, cast("Resize", inception_resize))
     pairs = pair_up(
         results,
         references,
@@ -159,9 +123,9 @@ def evaluate(
         _check_statistics(save_statistics, networks, pairs)
     words = measures or _default(pairs, networks)
     chosen = choose(words, networks, border=border, luma=luma)
-    known = _known(pairs, degradation, (tile, overlap) if tile else None, labels, classifier)
+    known = _known(pairs, degradation, (tile, overlap) if tile else None, files)
     run = evaluated(pairs, chosen, known, method=name or results.stem or str(results))
-    found = _drain(run)
+    found = exhausted(run, "evaluate", lambda at: (at.done, at.total, at.stage))
     if save_statistics:
         _save_statistics(save_statistics, networks, found)
     for path in save or []:
@@ -175,8 +139,6 @@ def _check_options(
     save: Sequence[Path],
     measurements: Path | None,
     degradation: str | None,
-    lpips: Path | None,
-    heads: Path | None,
 ) -> None:
     """Refuse what could not be done or written, before any work."""
     from sfumato.errors import SettingsError
@@ -189,7 +151,6 @@ def _check_options(
         raise SettingsError(
             "one of --measurements and --degradation", expected="both, or neither of them"
         )
-    both_or_neither(lpips, heads)
     for path in save:
         if path.suffix not in _ENDINGS:
             raise SettingsError(
@@ -220,27 +181,15 @@ def _known(
     pairs: Sequence[Pair],
     degradation: str | None,
     tiles: tuple[int, int] | None,
-    labels: Path | None,
-    classifier: Path | None,
+    files: NetworkFiles,
 ) -> Known:
     from sfumato.evaluation.evaluate import Known
     from sfumato.evaluation.learned import labels_of_folders, read_labels
 
-    listed = read_labels(labels) if labels else None
-    if classifier and listed is None:
+    listed = read_labels(files.labels) if files.labels else None
+    if files.classifier and listed is None:
         listed = labels_of_folders([p.key for p in pairs])
     return Known(degradation, tiles, listed)
-
-
-def _drain(run: Generator[Advanced, None, Evaluation]) -> Evaluation:
-    with progress_bar("evaluate") as advance:
-        while True:
-            try:
-                event = next(run)
-            except StopIteration as stop:
-                found: Evaluation = stop.value
-                return found
-            advance(event.done, event.total, event.stage)
 
 
 def _check_statistics(path: Path, networks: Networks, pairs: Sequence[Pair]) -> None:
@@ -281,14 +230,3 @@ def _write(path: Path, found: Evaluation) -> None:
 
     with atomic_path(path) as temporary:
         temporary.write_text(_text(found, path.suffix), encoding="utf-8")
-
-
-def both_or_neither(trunk: Path | None, heads: Path | None) -> tuple[Path, Path] | None:
-    """Return the two files of LPIPS; None without. Raises SettingsError for one of them."""
-    from sfumato.errors import SettingsError
-
-    if trunk is not None and heads is not None:
-        return trunk, heads
-    if trunk is None and heads is None:
-        return None
-    raise SettingsError("one of --lpips and --lpips-heads", expected="both, or neither")

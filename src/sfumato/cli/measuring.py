@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.cli.bars import progress_bar
 from sfumato.cli.options import (
     ContinueOption,
     DegradationOption,
@@ -23,7 +24,6 @@ from sfumato.cli.running import (
     drain,
     guarded,
     lines_of,
-    progress_bar,
     run_over,
     say,
     there_is,

@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from sfumato.cli.evaluate import both_or_neither
-from sfumato.cli.running import guarded, progress_bar, say
+from sfumato.cli.bars import exhausted
+from sfumato.cli.groups import with_group
+from sfumato.cli.networks import NetworkFiles
+from sfumato.cli.running import guarded, say
 
 if TYPE_CHECKING:
     from sfumato.evaluation.benchmark import Began, Event
@@ -22,7 +24,6 @@ T = TypeVar("T")
 
 #: The folder that holds data sets by name.
 DATA = "SFUMATO_DATA"
-_NETWORKS = "Your networks (tensors only: safetensors, or a state dict)"
 
 
 class Recipes(TyperGroup):
@@ -37,7 +38,9 @@ class Recipes(TyperGroup):
 
 
 @guarded
+@with_group(NetworkFiles, "files")
 def run(
+    files: NetworkFiles,
     name: Annotated[str, typer.Argument(help="Of a recipe, or its TOML file.")],
     data: Annotated[
         Path | None,
@@ -70,44 +73,12 @@ def run(
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a command may take for a picture.")
     ] = 600.0,
-    inception: Annotated[
-        Path | None,
-        typer.Option(
-            help="pt_inception-2015-12-05-6726825d.pth: FID, KID, IS.", rich_help_panel=_NETWORKS
-        ),
-    ] = None,
-    reference_statistics: Annotated[
-        Path | None,
-        typer.Option(
-            help="An .npz with mu and sigma of all pictures, for FID.", rich_help_panel=_NETWORKS
-        ),
-    ] = None,
-    lpips: Annotated[
-        Path | None,
-        typer.Option(help="torchvision's AlexNet or VGG-16.", rich_help_panel=_NETWORKS),
-    ] = None,
-    lpips_heads: Annotated[
-        Path | None,
-        typer.Option(help="The heads of LPIPS 0.1: alex.pth, vgg.pth.", rich_help_panel=_NETWORKS),
-    ] = None,
-    classifier: Annotated[
-        Path | None,
-        typer.Option(help="torchvision's ResNet-50, 101 or 152.", rich_help_panel=_NETWORKS),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="A list of name,class. Default: folders named by classes.",
-            rich_help_panel=_NETWORKS,
-        ),
-    ] = None,
 ) -> None:
     """Run a benchmark, or go on with it, and print ours beside the published figures.
 
     What is done already is kept, as long as its method, model, pictures and seeds are the same.
     """
     from sfumato.evaluation.benchmark import Benchmark, numbers_of_sets, run_benchmark
-    from sfumato.evaluation.choice import Networks
     from sfumato.evaluation.contenders import contender
     from sfumato.evaluation.data_sets import classes, find_data, photographs
     from sfumato.evaluation.own import Models
@@ -121,16 +92,7 @@ def run(
     models = Models(device, roles)
     parts = _with_models(_parts(recipe, methods), plain)
     pictures = photographs(recipe.data, folder, limit=limit)
-    measuring = measures_for(
-        recipe,
-        Networks(
-            inception=inception,
-            lpips=both_or_neither(lpips, lpips_heads),
-            classifier=classifier,
-            statistics=reference_statistics,
-            device=device,
-        ),
-    )
+    measuring = measures_for(recipe, files.on(device))
     benchmark = Benchmark(
         recipe,
         pictures,
@@ -138,7 +100,7 @@ def run(
         measuring.chosen,
         out or Path("bench", recipe.name),
         folder.resolve().name,
-        classes(pictures, folder, labels) if labels or classifier else {},
+        classes(pictures, folder, files.labels) if files.labels or files.classifier else {},
     )
     for why in measuring.lacking:
         say(f"not measured: {why}")
@@ -251,16 +213,11 @@ def _with_models(parts: list[MethodPart], models: list[str]) -> list[MethodPart]
 
 
 def _shown(events: Generator[Event | Began, None, T], title: str) -> T:
-    """Exhaust a run, with a bar."""
     from sfumato.evaluation.benchmark import Began
 
-    with progress_bar(title) as advance:
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as stop:
-                outcome: T = stop.value
-                return outcome
-            if isinstance(event, Began):
-                what = f"{event.task}, {event.method}, {event.picture}"
-                advance(event.done, event.total, what)
+    def place(event: Event | Began) -> tuple[int, int, str] | None:
+        if not isinstance(event, Began):
+            return None
+        return event.done, event.total, f"{event.task}, {event.method}, {event.picture}"
+
+    return exhausted(events, title, place)

@@ -512,11 +512,3 @@ def summary(target: Path, report: Report) -> str:
         parts.append(f"{tiles}, {report.network_evaluations} network evaluations")
     parts.append(f"{report.seconds:.1f} s")
     return ", ".join(parts)
-
-
-@contextmanager
-def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Draw a bar with the time left on standard error, if that is a terminal."""
-    with Screen("auto", Todo([Path(name)], Path(name))) as screen:
-        screen.begin(0, Path(name), Path(name))
-        yield screen.advance

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.cli.running import guarded, progress_bar, say
+from sfumato.cli.bars import progress_bar
+from sfumato.cli.running import guarded, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

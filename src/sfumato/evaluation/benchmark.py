@@ -43,6 +43,9 @@ from sfumato.operators import parse
 #: Of results: what a newer version would make otherwise has another one.
 FORMAT = 1
 
+#: Seeds of the samples of a picture are so far apart that no two pictures share one.
+_APART = 1 << 20
+
 #: What a contender may say about a picture it cannot do.
 _REFUSALS = (SettingsError, DegradationError, ShapeError, ImageError)
 
@@ -181,20 +184,31 @@ def _record(
         x = load_photograph(photograph, b.recipe.data)
         posed = pose(task.degradation, photograph.name, x, b.recipe.seed + photograph.number)
         posed = replace(posed, folder=photograph.folder)
-        record = replace(record, key=key_of(posed, x, contender.identity(photograph.name)))
-        if before is not None and before.key == record.key and _stands(b, before):
-            result = read_picture(b.folder / str(before.result)).pixels
-            return _measured(b, before, posed, x, result)
+        identity = dict(contender.identity(photograph.name))
+        identity |= {"samples": contender.samples} if contender.samples > 1 else {}
+        record = replace(record, key=key_of(posed, x, identity))
+        if before is not None and before.key == record.key and _stands(b, before, contender):
+            paths = _samples_of(b.folder / str(before.result), contender)
+            answers = [Answer(read_picture(path).pixels) for path in paths]
+            return _measured(b, before, posed, x, answers)
         return _made(b, contender, posed, x, record)
     except _REFUSALS as error:
         return replace(record, refused=str(error))
 
 
-def _stands(b: Benchmark, before: Record) -> bool:
+def _stands(b: Benchmark, before: Record, contender: Contender) -> bool:
     """Tell whether a result is there, and the numbers that only its making can tell."""
     lacking = [m for m in b.chosen.single if m.name not in before.values]
-    seen = all(m.needs.isdisjoint({"tiles", "samples"}) for m in lacking)
-    return seen and before.result is not None and (b.folder / before.result).is_file()
+    seen = all("tiles" not in m.needs for m in lacking)
+    if before.result is None or not seen:
+        return False
+    return all(path.is_file() for path in _samples_of(b.folder / before.result, contender))
+
+
+def _samples_of(result: Path, contender: Contender) -> list[Path]:
+    """Return the files of all samples of a picture, of which the first is the result."""
+    others = range(2, contender.samples + 1)
+    return [result, *(result.with_name(f"{result.stem}.sample-{k}.png") for k in others)]
 
 
 def pose(degradation: str, name: str, x: Tensor, seed: int) -> Posed:
@@ -231,38 +245,38 @@ def _made(b: Benchmark, contender: Contender, posed: Posed, x: Tensor, record: R
     began = time.perf_counter()
     answer = contender.answer(posed)
     seconds = time.perf_counter() - began
-    answer = replace(answer, x=eight_bits(answer.x))  # what counts is what the file has
     name = f"{posed.picture}.png"
     _keep(b.folder / "references" / name, x)
     seen = posed.y if posed.is_picture else posed.A.pinv(posed.y[None])[0]
     _keep(b.folder / "inputs" / record.task / name, eight_bits(seen))
     result = Path("results", record.task, record.method, name)
-    write_picture(Stored(answer.x), b.folder / result)
+    answers = []
+    for k, path in enumerate(_samples_of(b.folder / result, contender)):
+        if k:
+            answer = contender.answer(replace(posed, seed=posed.seed + k * _APART))
+        answers.append(replace(answer, x=eight_bits(answer.x)))  # what counts is the file's
+        write_picture(Stored(answers[k].x), path)
     record = replace(
         record,
         seconds=round(seconds, 4),
-        evaluations=answer.evaluations,
+        evaluations=answers[0].evaluations,
         result=result.as_posix(),
         values={},
     )
-    return _measured(b, record, posed, x, answer.x, answer)
+    return _measured(b, record, posed, x, answers)
 
 
 def _measured(
-    b: Benchmark,
-    record: Record,
-    posed: Posed,
-    x: Tensor,
-    result: Tensor,
-    answer: Answer | None = None,
+    b: Benchmark, record: Record, posed: Posed, x: Tensor, answers: Sequence[Answer]
 ) -> Record:
     """Add the numbers that the record lacks; of what is not known (tiles) they are NaN."""
     shown = Shown(
-        result,
+        answers[0].x,
         reference=x,
         measurement=posed.y,
         degradation=posed.degradation,
-        tiles=None if answer is None else answer.tiles,
+        tiles=answers[0].tiles,
+        samples=[answer.x for answer in answers[1:]],
         label=b.labels.get(record.picture),
     )
     values = dict(record.values)

@@ -68,7 +68,7 @@ def contender(
     and ModelError where there is none such.
     """
     made = _made(part, models, wanted or {}, timeout)
-    made.tasks = part.tasks
+    made.tasks, made.samples = part.tasks, part.samples
     return made
 
 

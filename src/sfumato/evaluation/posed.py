@@ -122,12 +122,14 @@ class Answer:
 class Contender(ABC):
     """One who is compared: ``name`` is that of a folder, ``caption`` is for people.
 
-    ``tasks`` are the names of those it is asked for; none stands for all.
+    ``tasks`` are the names of those it is asked for; none stands for all. ``samples`` is how many
+    answers, by seeds of their own, are wanted.
     """
 
     name: str
     caption: str
     tasks: tuple[str, ...] = ()
+    samples: int = 1
 
     @abstractmethod
     def identity(self, picture: str) -> Mapping[str, object]:

@@ -78,7 +78,9 @@ class MethodPart(_Part):
     """Who restores: ``use`` in its text form (``sfumato.evaluation.contenders``).
 
     ``model`` is a name or path, or a role that is described in ``[models]``; ``settings`` are
-    those of ``sfumato.Settings``; ``tasks`` the names of the tasks it is for (none: all).
+    those of ``sfumato.Settings``; ``tasks`` the names of the tasks it is for (none: all);
+    ``samples`` how many results, of other seeds, are made of each picture: the first one is
+    measured as all results are, and ``diversity`` is that of all of them.
     """
 
     name: Slug
@@ -87,6 +89,7 @@ class MethodPart(_Part):
     model: str | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)
     tasks: tuple[str, ...] = ()
+    samples: Count = 1
 
 
 @final

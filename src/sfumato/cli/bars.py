@@ -1,0 +1,41 @@
+"""A bar for work that is not over files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sfumato.cli.running import Screen, Todo
+
+E = TypeVar("E")
+T = TypeVar("T")
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Draw a bar with the time left on standard error, if that is a terminal."""
+    with Screen("auto", Todo([Path(name)], Path(name))) as screen:
+        screen.begin(0, Path(name), Path(name))
+        yield screen.advance
+
+
+def exhausted(
+    events: Generator[E, None, T], name: str, place: Callable[[E], tuple[int, int, str] | None]
+) -> T:
+    """Exhaust a generator behind a bar, and return what it returns.
+
+    ``place`` says how many steps of how many an event tells of, and what is worked on; None where
+    it tells of no step.
+    """
+    with progress_bar(name) as advance:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                outcome: T = stop.value
+                return outcome
+            at = place(event)
+            if at is not None:
+                advance(*at)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato.errors import SettingsError
+from sfumato.errors import ImageError, SettingsError
 from sfumato.evaluation.benchmark import (
     Benchmark,
     Finished,
@@ -236,6 +236,14 @@ def test_sets_are_measured_against_the_photographs_of_their_results(made):
     assert told == [(3, 3)]
     assert list(found) == [("box", "grey")]
     assert found["box", "grey"][measure.name] == pytest.approx(0.5, abs=0.01)
+    assert finish(numbers_of_sets(b, records))[0] == found
+    assert len(told) == 1, "a set is measured once"
+    others = [replace(r, key="another") for r in records]
+    finish(numbers_of_sets(b, others))
+    assert len(told) == 2
+    (b.folder / "sets.json").write_text("[1]")
+    with pytest.raises(ImageError, match="holds no numbers of sets; remove it"):
+        finish(numbers_of_sets(b, records))
 
 
 def test_a_contender_is_asked_for_its_own_tasks_only(made):

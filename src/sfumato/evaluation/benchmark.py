@@ -23,7 +23,7 @@ from torch import Tensor
 from sfumato.errors import DegradationError, ImageError, SettingsError, ShapeError
 from sfumato.evaluation.choice import Chosen
 from sfumato.evaluation.data_sets import Photograph, load_photograph
-from sfumato.evaluation.measure import Shown
+from sfumato.evaluation.measure import SetMeasure, Shown
 from sfumato.evaluation.others import Folder
 from sfumato.evaluation.pairs import PictureFiles
 from sfumato.evaluation.posed import (
@@ -35,7 +35,13 @@ from sfumato.evaluation.posed import (
     eight_bits,
 )
 from sfumato.evaluation.recipe import Recipe, TaskPart
-from sfumato.evaluation.record import Record, append_record, read_records
+from sfumato.evaluation.record import (
+    Record,
+    append_record,
+    read_records,
+    read_sets,
+    write_sets,
+)
 from sfumato.io import Picture as Stored
 from sfumato.io import read_picture, write_picture
 from sfumato.operators import parse
@@ -143,22 +149,37 @@ def numbers_of_sets(
 ) -> Generator[Began, None, dict[tuple[str, str], dict[str, float]]]:
     """Measure the results of each task and method as a set, against the photographs of them.
 
-    What has fewer than two results has no such numbers. Raises as the measures do.
+    What has fewer than two results has no such numbers; what was measured before, of the same
+    results in the same way, is not measured again. Raises as the measures do.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records if b.chosen.sets else ():
         if record.result is not None:
             groups.setdefault((record.task, record.method), []).append(record)
-    found, references = {}, PictureFiles([])
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    references = PictureFiles([])
+    known = read_sets(b.folder) if groups else {}
     for k, ((task, method), own) in enumerate(groups.items()):
         yield Began(task, method, f"{len(own)} pictures as a set", k, len(groups))
-        if len(own) > 1:
-            files = [b.folder / "references" / f"{r.picture}.png" for r in own]
-            if tuple(files) != references.files:
-                references = PictureFiles(files)
-            results = PictureFiles([b.folder / str(r.result) for r in own])
-            found[task, method] = {m.name: m.of(results, references) for m in b.chosen.sets}
+        if len(own) < 2:
+            continue
+        files = [b.folder / "references" / f"{r.picture}.png" for r in own]
+        if tuple(files) != references.files:
+            references = PictureFiles(files)
+        results = PictureFiles([b.folder / str(r.result) for r in own])
+        numbers = found[task, method] = {}
+        for measure in b.chosen.sets:
+            key = _key_of_set(measure, own)
+            if key not in known:
+                known[key] = measure.of(results, references)
+                write_sets(b.folder, known)
+            numbers[measure.name] = known[key]
     return found
+
+
+def _key_of_set(measure: SetMeasure, records: Sequence[Record]) -> str:
+    told = [measure.name, measure.protocol, sorted((r.picture, r.key) for r in records)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _asked(b: Benchmark) -> Iterator[tuple[TaskPart, Contender, Photograph]]:

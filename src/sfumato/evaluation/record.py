@@ -4,6 +4,7 @@ FOLDER/references/PICTURE.png            the photographs
 FOLDER/inputs/TASK/PICTURE.png           what was made of them
 FOLDER/results/TASK/METHOD/PICTURE.png   what was made of that
 FOLDER/records.jsonl                     a record a line, appended when a result is done
+FOLDER/sets.json                        numbers of sets, by digests of what they tell of
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import final
 
 from sfumato.errors import ImageError
+from sfumato.io import atomic_path
 
 RECORDS = "records.jsonl"
+SETS = "sets.json"
 
 
 @final
@@ -87,6 +90,28 @@ def read_records(folder: Path) -> list[Record]:
             ) from error
         found[record.task, record.method, record.picture] = record
     return list(found.values())
+
+
+def read_sets(folder: Path) -> dict[str, float]:
+    """Return the numbers of sets that were measured before, by the digests of all they tell of.
+
+    Raises ImageError for a file that holds something else.
+    """
+    path = folder / SETS
+    if not path.is_file():
+        return {}
+    try:
+        return {str(key): float(number) for key, number in json.loads(path.read_bytes()).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ImageError(
+            f"{path} holds no numbers of sets", do="remove it; they are measured again"
+        ) from error
+
+
+def write_sets(folder: Path, numbers: Mapping[str, float]) -> None:
+    """Keep the numbers of sets, whole or not at all."""
+    with atomic_path(folder / SETS) as temporary:
+        temporary.write_text(json.dumps(dict(numbers), indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(value: object) -> object:

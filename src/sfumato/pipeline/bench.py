@@ -6,6 +6,7 @@ import math
 import resource
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -301,27 +302,30 @@ def _peak_mb() -> float:
 
 
 class _Timer:
-    """Adds up the seconds that are spent within some functions."""
+    """Adds up the seconds that are spent within some functions, by any thread."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.first = self.last = math.inf
-        self._inside: list[float] = []
+        self._lock = threading.Lock()
+        self._own = threading.local()
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its own time counted; what it calls counts for itself."""
 
         def timed(*args: object, **kwargs: object) -> object:
+            inside: list[float] = self._own.__dict__.setdefault("inside", [])
             started = time.perf_counter()
             self.first = min(self.first, started)
-            self._inside.append(0.0)
+            inside.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
                 took = time.perf_counter() - started
-                self.seconds[name] += took - self._inside.pop()
-                if self._inside:
-                    self._inside[-1] += took
+                with self._lock:
+                    self.seconds[name] += took - inside.pop()
+                if inside:
+                    inside[-1] += took
 
         return timed
 

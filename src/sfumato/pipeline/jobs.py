@@ -31,7 +31,8 @@ from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Event, Run
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource
-from sfumato.tiling import Canvas, Executor, InProcess, Tile, TilePlan
+from sfumato.tiling import Canvas, Executor, Tile, TilePlan
+from sfumato.tiling.thread import own_executor
 from sfumato.zoo import Prior
 
 #: Finished tiles are made durable about this often, in seconds; a kill loses no more.
@@ -145,7 +146,7 @@ class Streamed:
 
         The seconds in the report are those of all runs together.
         """
-        executor = self.executor or InProcess()
+        executor = self.executor or own_executor(self.source.device)
         threads = threads_of(self.folder, executor.threads, restart=self.restart)
         run = Run(
             self.source,

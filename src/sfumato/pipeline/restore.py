@@ -30,7 +30,6 @@ from sfumato.tiling import (
     Canvas,
     Engine,
     Executor,
-    InProcess,
     Keeper,
     Progress,
     Restorer,
@@ -38,6 +37,7 @@ from sfumato.tiling import (
     level_ratios,
     micro_batch_on,
 )
+from sfumato.tiling.thread import own_executor
 from sfumato.zoo import Prior, load_prior
 
 
@@ -215,7 +215,7 @@ class Run:
             threads=threads,
             kernels=r.kernels,
         )
-        self.engine = Engine(restorer, executor or InProcess())
+        self.engine = Engine(restorer, executor or own_executor(device))
         self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 

@@ -1,7 +1,7 @@
 """Any size: tiles, waves, mask-shift, the joint engine, hierarchy.
 
-Workers in other processes are in ``sfumato.tiling.processes``, those on Ray in
-``sfumato.tiling.on_ray``.
+Work in a thread of its own, for GPUs, is in ``sfumato.tiling.thread``, workers in other processes
+in ``sfumato.tiling.processes``, those on Ray in ``sfumato.tiling.on_ray``.
 """
 
 from sfumato.tiling.engine import Engine, Keeper, Progress, Restoration, Stitch

@@ -163,8 +163,12 @@ class Engine:
             workers.close()
 
     def _share(self, ready: int, batches: int) -> int:
-        """Return how many of the tiles that are ready the next of so many batches gets."""
-        return min(self.restorer.room.most, -(-ready // batches)) if batches else 0
+        """Return how many of the tiles that are ready the next of so many batches gets.
+
+        No fewer than the network sees at once: it would see others in their place.
+        """
+        r = self.restorer
+        return min(r.room.most, max(r.micro_batch, -(-ready // batches))) if batches else 0
 
 
 def _task(level: LevelSource, tile: Tile, canvas: Canvas | None, corners: bool) -> TileTask:

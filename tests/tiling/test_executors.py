@@ -304,12 +304,21 @@ def killing(e, level, plan, executor, folder, moments):
         return stop.value, killed
 
 
-def test_processes_have_the_same_bits_may_be_killed_and_raise(tmp_path):
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_processes_have_the_same_bits_may_be_killed_and_raise(tmp_path, two_threads):
     lines = []
     with Processes(["cpu", "cpu"], warned=lines.append) as workers:
         assert isinstance(workers, Executor)
         for batch, what in ((1, {"method": plus}), (7, {"sampler": DDPM()})):
             same(*case(batch=batch, **what), workers)
+            assert torch.get_num_threads() == 2, "they are given back"
         kept = {p.pid for p in active_children()}
         assert len(kept) == 2
         e, level, plan = case(denoiser=Leaving(tmp_path, 0.001))

@@ -221,7 +221,7 @@ def linear(
 @bench_app.command()
 @guarded
 def workers(
-    side: Annotated[int, typer.Option(min=64, help="Of the results, in pixels.")] = 3072,
+    side: Annotated[int, typer.Option(min=64, help="Of the results, in pixels.")] = 4096,
     steps: Annotated[int, typer.Option(min=1, help="Evaluations for each tile.")] = 2,
     n: Annotated[int, typer.Option("--workers", min=2, help="How many.")] = 2,
     ray: Annotated[bool, typer.Option("--ray", help="On a Ray that is started here.")] = False,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import math
 import os
 import shutil
 import time
@@ -32,6 +30,7 @@ from sfumato.pipeline.restore import Advanced, Event, Run
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource
 from sfumato.tiling import Canvas, Executor, Tile, TilePlan
+from sfumato.tiling.heap import Trimmer
 from sfumato.tiling.thread import own_executor
 from sfumato.zoo import Prior
 
@@ -40,13 +39,6 @@ _COMMIT_SECONDS = 5.0
 #: Of a canvas, kept in memory whatever its width, and the least number of chunks: twice what a
 #: tile meets. A row of tiles need not fit: what is above a tile is soon read again.
 _CACHE_BYTES, _CHUNKS = 16 * 2**20, 8
-#: Holes that the allocator may have more than after a moment's work, before it gives them back.
-_HOLES_BYTES = 32 * 2**20
-#: glibc's numbers of what it is told, and what: to map only what is larger than any tensor of a
-#: tile, and to leave the end of the heap as it is. What it finds out by itself depends on what
-#: was freed before; it may get and return the same memory at every step, a quarter of the time.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MAPPED_BYTES, _END_BYTES = 32 * 2**20, 64 * 2**20
 #: Side of the windows that the written file is looked through with.
 _LOOK = 512
 
@@ -259,7 +251,7 @@ class _Ledger:
         self._job, self._stage, self._canvas = job, stage, canvas
         self._pending: list[int] = []
         self._last = time.monotonic()
-        self._trimmer = _Trimmer()
+        self._trimmer = Trimmer()
 
     def written(self, tiles: Sequence[Tile]) -> None:
         """Note tiles that are on the canvas."""
@@ -276,46 +268,6 @@ class _Ledger:
             self._job.record_all(self._stage, self._pending)
             self._pending = []
         self._last = time.monotonic()
-
-
-class _Trimmer:
-    """Returns what the allocator keeps of freed memory, as often as that has grown by some.
-
-    Between the small things that stay, the large ones that come and go leave holes, which soon
-    are twice of what is in use. What one tile leaves is left for the next one: to return it and
-    to get it again takes longer than one might think.
-    """
-
-    def __init__(self) -> None:
-        self._least = math.inf
-        option = getattr(ctypes.CDLL(None), "mallopt", None)
-        if option is not None:
-            option(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-            option(_M_TRIM_THRESHOLD, _END_BYTES)
-        self._give_back()
-
-    def trim(self) -> None:
-        """Return it, if it has grown."""
-        resident = _resident_bytes()
-        self._least = min(self._least, resident)
-        if resident > self._least + _HOLES_BYTES:
-            self._give_back()
-            self._least = math.inf
-
-    @staticmethod
-    def _give_back() -> None:
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
-def _resident_bytes() -> float:
-    """Return the memory of this process; without end where the system does not tell."""
-    try:
-        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
-    except OSError:
-        return math.inf
-    return int(pages) * float(os.sysconf("SC_PAGE_SIZE"))
 
 
 def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
@@ -349,7 +301,7 @@ def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
 def _seams(canvas: StoredCanvas, plan: TilePlan, phase: int) -> SeamReport:
     """Measure the seams of the finished canvas, chunk by chunk."""
     meter = SeamMeter(canvas.height, canvas.width, plan.borders(), phase)
-    top, (high, wide), trimmer = float(2**canvas.bits - 1), canvas.chunk, _Trimmer()
+    top, (high, wide), trimmer = float(2**canvas.bits - 1), canvas.chunk, Trimmer()
 
     def strip(y: int, x: int) -> torch.Tensor:
         trimmer.trim()
@@ -378,7 +330,7 @@ def _consistency(source: FileSource, target: Path) -> float:
             return picture.read(w.top, w.left, w.height, w.width)
 
     squares = weights = 0.0
-    A, trimmer = source.A, _Trimmer()
+    A, trimmer = source.A, Trimmer()
     reach = -(-A.locality.halo // A.locality.stride) * A.locality.stride
     whole = Window(0, 0, *A.in_shape[1:])
     for window in source.windows(_LOOK):

@@ -97,6 +97,8 @@ class OnRay:
             for seat in list(self._crew.actors):
                 if self._pool.busy(seat):
                     self._crew.dismiss(seat)
+        if self._pool is not None:
+            self._pool.close()
         self._pool = None
 
     @property

@@ -20,6 +20,7 @@ import torch
 from sfumato._typing import Images
 from sfumato.errors import SettingsError, WorkerError
 from sfumato.tiling.executor import Waiting
+from sfumato.tiling.heap import keep_freed
 from sfumato.tiling.tasks import Restorer, TileTask
 from sfumato.tiling.wire import Packed, pack, unpack
 
@@ -96,6 +97,7 @@ class Bench:
     def __init__(self, order: Packed, device: str) -> None:
         self._order: Packed | None = order
         self._device = device
+        keep_freed()
         self._ready: tuple[Restorer, Numerics] | None = None
 
     def restore(self, batch: Packed) -> Iterator[Answer]:
@@ -201,6 +203,14 @@ class Pool:
         self._seats = [_Seat() for _ in range(n_seats)]
         self._n_steps, self._home = restorer.n_steps, restorer.device
         self._warned = warned
+        self._threads = torch.get_num_threads()
+        # The cores are the workers': what is left to do here is little, and others would only
+        # spin for a turn.
+        torch.set_num_threads(1)
+
+    def close(self) -> None:
+        """Give this process its threads back."""
+        torch.set_num_threads(self._threads)
 
     def busy(self, seat: int) -> bool:
         """Whether the worker in a seat has a batch."""

@@ -103,6 +103,8 @@ class Processes:
         for seat in list(self._crew.workers):
             if not self._kept or (self._pool is not None and self._pool.busy(seat)):
                 self._crew.dismiss(seat)
+        if self._pool is not None:
+            self._pool.close()
         self._pool = None
 
     @property

@@ -166,7 +166,15 @@ class TestSmallRange:
 
     def test_others_begin_with_pure_noise_as_ever(self):
         p = prior(fixed_size=False)
-        settings = make_settings(steps=2, objective="perception")
-        result = restore(picture(8, 8), "random_mask:0.5", prior=p, settings=settings)
+        settings = make_settings(steps=2, objective="perception", levels=1)
+        result = restore(picture(32, 32), "box_mask:0.6", prior=p, settings=settings)
         assert not result.report.settings["known_start"]
         assert max(p.denoiser.sigmas) == 20.0
+
+    @pytest.mark.parametrize("objective", ["perception", "distortion"])
+    def test_small_holes_begin_with_what_their_border_says(self, objective):
+        p = prior(fixed_size=False)
+        settings = make_settings(steps=2, objective=objective)
+        result = restore(picture(32, 32), "box_mask:0.25", prior=p, settings=settings)
+        assert result.report.settings["known_start"]
+        assert max(p.denoiser.sigmas) == 1.0

@@ -1,7 +1,8 @@
 """What each task does by default; nothing here was chosen on the benchmark pictures.
 
-Super-resolution was tuned on eight crops of the holdout photographs, inpainting and colour on one
-photograph by eye. The settings of denoising, deblurring and compressed sensing are first guesses.
+Super-resolution was tuned on eight crops of the holdout photographs, the start of inpainting on
+three, colour on one photograph by eye. The settings of denoising, deblurring and compressed
+sensing are first guesses.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class Preset:
 
 _EVEN = 1000.0
 
+#: Holes of at most this radius, in pixels, say little that their border does not: a sample of them
+#: begins at this noise, on what the border says.
+SMALL_HOLE, SMALL_HOLE_SIGMA = 8.0, 1.0
+
 PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("generate", "perception"): Preset("ddim", 50, 80.0, 0.02, eta=0.5),
     ("generate", "distortion"): Preset("ddim", 50, 80.0, 0.02, eta=0.0),
@@ -53,7 +58,7 @@ PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("denoise", "perception"): Preset("ddim", 12, 1.0, 0.02, rho=3.0),
     ("upscale", "distortion"): Preset("rounds", 20, 0.7, 0.05, rho=_EVEN, known_start=True),
     ("upscale", "perception"): Preset("ddim", 16, 1.0, 0.02, eta=0.75, known_start=True),
-    ("inpaint", "distortion"): Preset("rounds", 20, 10.0, 0.03, rho=_EVEN),
+    ("inpaint", "distortion"): Preset("rounds", 20, 1.0, 0.03, rho=_EVEN, known_start=True),
     ("inpaint", "perception"): Preset("ddim", 30, 20.0, 0.02),
     ("colorize", "distortion"): Preset("rounds", 12, 0.5, 0.03, rho=_EVEN, known_start=True),
     ("colorize", "perception"): Preset("ddim", 20, 2.0, 0.02, known_start=True),

@@ -13,7 +13,13 @@ from sfumato.guidance import Chosen, Measurement, parse_method
 from sfumato.operators import Operator, Window
 from sfumato.pipeline.kernels import choose_kernels
 from sfumato.pipeline.limits import at_most, check_tile, check_whole, within_range
-from sfumato.pipeline.presets import DEFAULT_OBJECTIVE, PRESETS, Preset
+from sfumato.pipeline.presets import (
+    DEFAULT_OBJECTIVE,
+    PRESETS,
+    SMALL_HOLE,
+    SMALL_HOLE_SIGMA,
+    Preset,
+)
 from sfumato.pipeline.problem import Problem, Source, by_windows
 from sfumato.pipeline.refinement import check_fits, sr3_preset
 from sfumato.pipeline.settings import Objective, Settings
@@ -246,6 +252,9 @@ def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
         sigma = max(sigma_y, 1e-3)
         low = min(preset.sigma_min, sigma / 10)
         preset = replace(preset, sigma_max=sigma, sigma_min=low, known_start=True)
+    elif source.task == "inpaint" and source.hole_radius() * source.A.ratio <= SMALL_HOLE:
+        high = min(preset.sigma_max, SMALL_HOLE_SIGMA)
+        preset = replace(preset, sigma_max=high, known_start=True)
     return preset
 
 

@@ -50,7 +50,7 @@ class InThread:
     @property
     def threads(self) -> int:
         """Those of this process."""
-        return Numerics.here().threads
+        return torch.get_num_threads()
 
     def begin(self, restorer: Restorer) -> None:
         """Start the thread."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import torch
 
-from sfumato.diffusion import NoiseField
 from sfumato.guidance import Measurement, parse_method
 from sfumato.operators import AveragePool
 from sfumato.samplers import DDIM, DDPM
@@ -57,7 +56,7 @@ def main() -> None:
             if sigma_y not in noises:
                 continue
             for sampler in (DDPM(), DDIM(0.85)):
-                guidance = parse_method(name).guidance(m, NoiseField(0))
+                guidance = parse_method(name).guidance(m)
                 row = [
                     scores(restorations(images, guidance, sampler, n_steps=n), mean, covariance)
                     for n in STEPS

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.diffusion import NoiseField, Step
+from sfumato.diffusion import Step
 from sfumato.errors import SettingsError
 from sfumato.guidance import DDRM, METHODS, DDNMPlus, Measurement, parse_method
 from sfumato.operators import AveragePool
@@ -64,5 +64,5 @@ def test_exact_methods_end_on_the_measurement():
     m = Measurement(AveragePool(SHAPE, 2), torch.rand(1, 3, 4, 4))
     last = Step(9, 0.1, 0.0, 0.85)
     for name in ("ddnm", "ddrm", "ilvr", "repaint", "diffpir"):
-        x = parse_method(name).guidance(m, NoiseField(0)).correct(torch.rand(1, *SHAPE), last)
+        x = parse_method(name).guidance(m).correct(torch.rand(1, *SHAPE), last)
         assert torch.allclose(m.A(x), m.y, atol=1e-5), name

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracle import OPERATORS, SHAPE, SIDE, measure, noise_of
 
-from sfumato.diffusion import Guidance, NoiseField
+from sfumato.diffusion import Guidance
 from sfumato.guidance import DDNM, DDRM, DDNMPlus, DiffPIR, Guide, Paste, Proximal, Replacement
 from sfumato.operators import AveragePool, Convolution, Identity, motion_kernel
 from sfumato.samplers import DDIM, DDPM, DPMSolverPP2M
@@ -50,12 +50,12 @@ def test_ddnm_plus(sampler, A):
 @by_name
 @of_operators
 @pytest.mark.parametrize("sigma_y", [0.0, 0.3])
-@pytest.mark.parametrize("eta_b", [0.0, 0.5, 1.0])
-def test_ddrm(sampler, A, sigma_y, eta_b):
+@pytest.mark.parametrize(("eta_b", "eta_y"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (1.0, 0.5)])
+def test_ddrm(sampler, A, sigma_y, eta_b, eta_y):
     if A.amplifies and sigma_y == 0:
         pytest.skip("exact inverses amplify the rounding of the oracle")
     x_0, m = measure(A, sigma_y, seed=3)
-    check(sampler, DDRM(m, eta_b=eta_b), x_0, seed=1)
+    check(sampler, DDRM(m, eta_b=eta_b, eta_y=eta_y), x_0, seed=1)
 
 
 @by_name
@@ -112,46 +112,20 @@ def test_the_operators_above_have_directions_of_different_gain():
         assert float(s.max() / s.min()) > 1.3
 
 
-def proximal_motion(sigma_y=0.1):
-    A = Convolution(SHAPE, motion_kernel(7.0, 30.0))
-    x_0, m = measure(A, sigma_y)
-    return x_0, Proximal(m, NoiseField(0))
+@by_name
+@pytest.mark.parametrize("sigma_y", [0.1, 0.3])
+def test_proximal(sampler, sigma_y):
+    """It takes no noise that remembers the measurement, whatever η is."""
+    x_0, m = measure(Convolution(SHAPE, motion_kernel(7.0, 30.0)), sigma_y)
+    check(sampler, Proximal(m), x_0, travel=(2, 2), seed=0)
 
 
-def test_proximal_with_fresh_noise_only():
-    """The guidance is given the field of the walk, as by the engine."""
-    x_0, guidance = proximal_motion()
-    check(DDIM(1.0), guidance, x_0, travel=(2, 2), seed=0)
-
-
-def test_proximal_of_one_direction():
+@by_name
+@pytest.mark.parametrize("sigma_y", [0.03, 0.3, 1.0])
+def test_proximal_of_one_direction(sampler, sigma_y):
     """Where A = I all directions are alike, so that none hides behind another."""
-    x_0, m = measure(Identity(SHAPE), 0.3)
-    check(DDIM(1.0), Proximal(m, NoiseField(0)), x_0, seed=0)
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.85])
-def test_proximal_in_its_first_step(eta):
-    x_0, guidance = proximal_motion()
-    _, noise = next(noise_of(DDIM(eta), guidance, x_0))
-    assert abs(float(noise.std()) - 1) < TOLERANCE
-
-
-@pytest.mark.parametrize("sampler", [DDPM(), DDIM(0.0), DDIM(0.85)], ids=["ddpm", "ddim", "eta"])
-def test_proximal_takes_no_noise_that_remembers_the_measurement(sampler):
-    x_0, m = measure(Identity(SHAPE), 0.3)
-    check(sampler, Proximal(m, NoiseField(0)), x_0, n_steps=8)
-
-
-def test_proximal_takes_noise_that_the_sampler_does_not_take():
-    _, m = measure(Identity((3, 64, 64)), 0.3)
-    field = NoiseField(4)
-    guidance = Proximal(m, field)
-    drawn = [field(draw=d, top=0, left=0, shape=(3, 64, 64)) for d in range(12)]
-    own = [guidance.field(draw=d, top=0, left=0, shape=(3, 64, 64)) for d in range(12)]
-    for a in drawn:
-        for b in own:
-            assert abs(float((a * b).mean())) < 5 / a.numel() ** 0.5
+    x_0, m = measure(Identity(SHAPE), sigma_y)
+    check(sampler, Proximal(m), x_0, n_steps=8)
 
 
 @by_name

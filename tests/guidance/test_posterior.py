@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.diffusion import Chain, Guidance, NoiseField, Step, karras, linearised
+from sfumato.diffusion import Chain, Guidance, Step, karras, linearised
 from sfumato.guidance import (
     DDNM,
     DPS,
@@ -159,7 +159,7 @@ def test_images_of_a_batch_do_not_know_of_each_other(method, sampler):
     moves = walk(sampler, karras(4, 5.0))
     g = torch.Generator().manual_seed(0)
     x_T = 5 * torch.randn((3, *SHAPE), generator=g, dtype=torch.float64)
-    guidances = [parse_method(method).guidance(m, NoiseField(0)) for m in measurements]
+    guidances = [parse_method(method).guidance(m) for m in measurements]
     guidances.append(DDNM(measurements[0]))
 
     def end(chosen):
@@ -189,7 +189,7 @@ def test_overlap_and_guide_are_pulled_back_with_the_measurement(method):
     raw, pull = linearised(IMAGES, x_t, STEP.sigma)
 
     def end(context):
-        inner = parse_method(f"{method}:context={context}").guidance(m, NoiseField(0))
+        inner = parse_method(f"{method}:context={context}").guidance(m)
         guide = Guide(torch.zeros((1, 1, 2, 2), dtype=torch.float64), 2, until=0.0)
         pasted = Paste(Chain([guide, inner]), restored, frozen)
         return inner, corrected(pasted, IMAGES, x_t, STEP)

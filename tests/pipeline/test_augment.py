@@ -11,8 +11,6 @@ from sfumato.pipeline.augment import (
     AlternatingOrientation,
     OrientationEnsemble,
     Unclipped,
-    clipped,
-    completion,
     oriented,
     restored,
 )
@@ -43,26 +41,6 @@ def test_ensembles_do_not_depend_on_the_orientation():
         torch.testing.assert_close(turned, ensemble(x, 1.0))
     steps = AlternatingOrientation(lopsided, [2.0, 1.0])
     assert not torch.equal(steps(x, 2.0), steps(x, 1.0))
-
-
-@given(st.floats(-1, 1), st.floats(0.02, 1))
-def test_the_completion_is_the_mean_of_what_was_cut_off(x, sigma):
-    """E[x + n | x + n >= 1] by a fine sum over n; mirrored at -1."""
-    a = (1 - x) / sigma
-    n = torch.linspace(a, a + 12, 200_001, dtype=torch.float64)
-    weight = torch.exp(-0.5 * (n**2 - a**2))
-    expected = x + sigma * float((n * weight).sum() / weight.sum())
-    y, x_0 = torch.tensor([1.0, -1.0]), torch.tensor([x, -x])
-    if a <= 8:
-        found = completion(y, x_0, sigma)
-        torch.testing.assert_close(found, torch.tensor([expected, -expected]), rtol=2e-4, atol=0)
-
-
-def test_only_values_at_the_bounds_are_completed():
-    y = torch.tensor([-1.0, -0.999, 0.0, 0.5, 1.0, 1.4])
-    assert clipped(y).tolist() == [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    kept = completion(y, torch.zeros(6), 0.3)[1:4]
-    assert torch.equal(kept, y[1:4])
 
 
 @pytest.mark.parametrize("grey", [False, True])

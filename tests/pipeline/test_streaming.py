@@ -61,8 +61,6 @@ def test_a_file_poses_the_problem_of_a_picture_in_memory(picture, words, data):
         (source.alone(window), problem.alone(window)),
     ):
         assert torch.equal(of_file.measurement.y, of_memory.measurement.y)
-        assert of_file.measurement.origin == of_memory.measurement.origin == (top, left)
-        assert of_file.measurement.y_origin == of_memory.measurement.y_origin
         assert torch.equal(of_file.weight, of_memory.weight)
         x = torch.rand((1, *of_file.A.in_shape), generator=torch.Generator().manual_seed(1))
         assert torch.equal(of_file.A(x), of_memory.A(x))

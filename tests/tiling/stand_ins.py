@@ -24,7 +24,7 @@ def engine(
 ):
     sampler = sampler or DDIM(0.85)
     moves = walk(sampler, karras(n_steps, 5.0), travel_length=travel[0], travel_repeats=travel[1])
-    method = method or (lambda m, field: DDNM(m))
+    method = method or (DDNM)
     return Engine(Restorer(denoiser, sampler, moves, method, batch=batch, **settings))
 
 
@@ -55,7 +55,7 @@ def result(restoration):
             return stop.value, progress
 
 
-def plus(m, field):
+def plus(m):
     return DDNMPlus(m)
 
 
@@ -78,7 +78,7 @@ def one_by_one(engine, level, plan):
             cols = slice(w.left // r, (w.left + w.width) // r)
             links.append(Guide(coarse[..., rows, cols], r, engine.guide_until))
         if level.measurement is not None:
-            links.append(engine.method(level.measurement.crop(w), level.field))
+            links.append(engine.method(level.measurement.crop(w)))
         guidance, x_T = Chain(links), engine.moves[0].sigma * noise(0)
         if level.start is not None:
             x_T = x_T + w.of(level.start)

@@ -32,7 +32,7 @@ from sfumato.tiling.wire import pack, unpack
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks at /proc")
 
 
-def exact(m, field):
+def exact(m):
     return DDNM(m)
 
 
@@ -342,7 +342,7 @@ def test_what_cannot_be_is_refused(monkeypatch):
     e, level, plan = case()
     with pytest.raises(SettingsError, match="0 threads"):
         result(replace(e, executor=Processes(threads=0)).restore(level, plan, "mask-shift"))
-    unnamed, level, plan = case(method=lambda m, field: DDNM(m))
+    unnamed, level, plan = case(method=lambda m: DDNM(m))
     with pytest.raises(Exception, match="lambda"):
         result(replace(unnamed, executor=Processes()).restore(level, plan, "mask-shift"))
     assert not active_children()

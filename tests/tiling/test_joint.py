@@ -142,7 +142,7 @@ def test_one_tile_is_the_denoiser_itself():
 def test_ddnm_sees_one_whole_image():
     shapes = []
 
-    def method(m, field):
+    def method(m):
         shapes.append(m.A.in_shape)
         return DDNM(m)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import SettingsError
+from sfumato.evaluation.posed import eight_bits, is_picture
 from sfumato.guidance import METHODS, parse_method
 from sfumato.metrics import psnr
 from sfumato.operators import parse
@@ -148,13 +149,14 @@ def _row(
 
 
 def measured(x: Tensor, words: str, *, seed: int = 0) -> Tensor:
-    """Return what ``words`` make of a picture, with their noise, rounded to 8 bits."""
+    """Return what ``words`` make of a picture: with noise, and in 8 bits if it is a picture."""
     degradation = parse(words)
-    y = degradation.operator((x.shape[0], x.shape[1], x.shape[2]))(x[None])[0]
+    A = degradation.operator((x.shape[0], x.shape[1], x.shape[2]))
+    y = A(x[None])[0]
     if degradation.noise:
         g = torch.Generator().manual_seed(seed)
         y = y + degradation.noise * torch.randn(y.shape, generator=g)
-    return (y.clamp(0, 1) * 255).round() / 255
+    return eight_bits(y) if is_picture(A) else y
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

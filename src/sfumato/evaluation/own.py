@@ -8,10 +8,12 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from sfumato._version import __version__
 from sfumato.diffusion import parse_schedule
 from sfumato.errors import SettingsError
 from sfumato.evaluation.posed import Answer, Contender, Posed
 from sfumato.pipeline import Settings, make_settings, restore
+from sfumato.pipeline.presets import presets_digest
 from sfumato.zoo import Prior, load_prior
 
 #: Of settings that no method of a benchmark has: its seeds are those of the pictures.
@@ -68,7 +70,9 @@ class Restoring(Contender):
     def identity(self, picture: str) -> Mapping[str, object]:
         prior = self._models.load(self._model)
         chosen = self._settings.model_dump(mode="json", exclude={"seed", "batch"})
-        return {"settings": chosen, "model": prior.digest, "precision": prior.precision}
+        told = {"settings": chosen, "model": prior.digest, "precision": prior.precision}
+        # What the settings leave open the program decides.
+        return told | {"presets": presets_digest(), "program": __version__}
 
     @override
     def answer(self, posed: Posed) -> Answer:

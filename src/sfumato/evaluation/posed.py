@@ -62,7 +62,7 @@ class Posed:
     @property
     def is_picture(self) -> bool:
         """Whether the measurement can be looked at: coefficients cannot."""
-        return not any(isinstance(P, WalshHadamard | BlockSensing) for P in links(self.A))
+        return is_picture(self.A)
 
     def alone(self, *kinds: type[Operator]) -> Operator | None:
         """Return the operator if it is one of these and nothing else, else None."""
@@ -138,6 +138,11 @@ class Contender(ABC):
     @abstractmethod
     def answer(self, posed: Posed) -> Answer:
         """Restore; SettingsError, DegradationError, ShapeError or ImageError say why not."""
+
+
+def is_picture(A: Operator) -> bool:
+    """Say whether what ``A`` measures can be looked at, and be clipped: coefficients cannot."""
+    return not any(isinstance(P, WalshHadamard | BlockSensing) for P in links(A))
 
 
 def eight_bits(x: Tensor) -> Tensor:

@@ -15,5 +15,5 @@ class DDNMPlus(DDRM):
     The measurement has the weight ``λ = 1`` as soon as its noise is less than that of the step.
     """
 
-    def __init__(self, measurement: Measurement) -> None:
-        super().__init__(measurement)
+    def __init__(self, measurement: Measurement, *, eta_y: float = 1.0) -> None:
+        super().__init__(measurement, eta_y=eta_y)

@@ -31,4 +31,4 @@ class DiffPIR(Guidance):
     def correct(self, x_0: Images, step: Step) -> Images:
         m = self.m
         rho = self.lam * (m.sigma_y / step.sigma) ** 2
-        return x_0 + self._K(m.y - m.A(x_0), rho)
+        return x_0 + self._K(m.residual(x_0), rho)

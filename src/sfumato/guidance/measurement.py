@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from sfumato._typing import Measurements
+from sfumato._typing import Images, Measurements
 from sfumato.errors import ShapeError
+from sfumato.guidance.clipping import completion
 from sfumato.operators import Operator, Window
 
 
@@ -35,11 +37,12 @@ class Measurement:
     A: Operator
     y: Measurements
     sigma_y: float = 0.0
-    #: Where the first pixel of ``x``, and that of ``y``, lie in the whole image's: (top, left).
-    origin: tuple[int, int] = (0, 0)
-    y_origin: tuple[int, int] = (0, 0)
     #: ``A F``, where ``F`` keeps the pixels that may still change (None: all may).
     movable: Operator | None = None
+    #: Whether ``y`` was clipped to [-1, 1] after its noise came, as pictures are.
+    clips: bool = False
+    #: So many channels are copies of one: their noise is one, and ``sigma_y`` is √copies times it.
+    copies: int = 1
 
     @property
     def AF(self) -> Operator:
@@ -55,23 +58,32 @@ class Measurement:
         if not bool(torch.isfinite(self.y).all()):
             raise ShapeError("a measurement with NaN or infinity", expected="finite numbers")
 
+    def completed(self, x_0: Images) -> Tensor:
+        """Return ``y``, and what was clipped of it as the estimate ``x_0`` has it.
+
+        Clipped noise has another mean than 0: what was white would come out grey.
+        """
+        if not self.clips or self.sigma_y == 0:
+            return self.y
+        Ax = self.A(x_0)
+        if self.copies > 1:
+            Ax = Ax.mean(1, keepdim=True).expand_as(Ax)
+        return completion(self.y, Ax, self.sigma_y / math.sqrt(self.copies))
+
+    def residual(self, x_0: Images) -> Tensor:
+        """Return ``y − A x_0``, with ``y`` completed where it was clipped."""
+        return self.completed(x_0) - self.A(x_0)
+
     def crop(self, window: Window) -> Measurement:
         """Cut to one window of the image, aligned to the operator's cells.
 
         Where the operator has a halo, the values near the cut edges are those of the window alone.
         """
-        return self._cut(window, self.A.crop(window), self.A.measured(window))
+        return self._cut(self.A.crop(window), self.A.measured(window))
 
     def inside(self, window: Window) -> Measurement:
         """Cut to the values whose whole support is in a window; as ``crop`` without a halo."""
-        return self._cut(window, *self.A.inside(window))
+        return self._cut(*self.A.inside(window))
 
-    def _cut(self, window: Window, A: Operator, measured: Window) -> Measurement:
-        (top, left), (y_top, y_left) = self.origin, self.y_origin
-        return Measurement(
-            A,
-            measured.of(self.y),
-            self.sigma_y,
-            (top + window.top, left + window.left),
-            (y_top + measured.top, y_left + measured.left),
-        )
+    def _cut(self, A: Operator, measured: Window) -> Measurement:
+        return replace(self, A=A, y=measured.of(self.y), movable=None)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 from sfumato.diffusion.guidance import Guidance
-from sfumato.diffusion.noise import NoiseField
 from sfumato.errors import SettingsError
 from sfumato.guidance.ddnm import DDNM, rounds_spread
 from sfumato.guidance.ddnm_plus import DDNMPlus
@@ -52,7 +51,7 @@ class Option:
 
 
 #: Makes the guidance of a measurement, given options and whether the sampler puts no noise back.
-Maker: TypeAlias = Callable[[Measurement, NoiseField, Mapping[str, float], bool], Guidance]
+Maker: TypeAlias = Callable[[Measurement, Mapping[str, float], bool], Guidance]
 
 
 @dataclass(frozen=True)
@@ -76,50 +75,36 @@ class Method:
     travel: tuple[int, int] = (1, 1)
 
 
-def _ddnm(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-) -> Guidance:
+def _ddnm(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
     return DDNM(m, rounds_spread(m.A) if rounds else 0.0)
 
 
-def _proximal(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-) -> Guidance:
-    return Proximal(m, field, final=rounds)
+def _proximal(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
+    return Proximal(m, final=rounds)
 
 
-def _diffpir(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-) -> Guidance:
+def _diffpir(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
     return DiffPIR(m, lam=options["lambda"])
 
 
 def _plain(make: Callable[..., Guidance]) -> Maker:
     """Make by the measurement and the options alone."""
 
-    def maker(
-        m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-    ) -> Guidance:
+    def maker(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
         return make(m, **options)
 
     return maker
 
 
-def _pigdm(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-) -> Guidance:
+def _pigdm(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
     return PiGDM(m, adaptive=bool(options["adaptive"]), context=options["context"])
 
 
-def _mmps(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-) -> Guidance:
+def _mmps(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
     return MMPS(m, iterations=int(options["iterations"]))
 
 
-def _nothing(
-    m: Measurement, field: NoiseField, options: Mapping[str, float], rounds: bool
-) -> Guidance:
+def _nothing(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
     return Guidance()
 
 
@@ -129,9 +114,22 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("ddnm", _ddnm, noisy=False),
-        Method("ddnm+", _plain(DDNMPlus), exact=False, svd=True, samplers=_WITH_NOISE),
+        Method(
+            "ddnm+",
+            _plain(DDNMPlus),
+            exact=False,
+            svd=True,
+            samplers=_WITH_NOISE,
+            options={"eta_y": _SHARE},
+        ),
         Method("proximal", _proximal, exact=False, samplers=(*_WITH_NOISE, "rounds")),
-        Method("ddrm", _plain(DDRM), svd=True, samplers=_WITH_NOISE, options={"eta_b": _SHARE}),
+        Method(
+            "ddrm",
+            _plain(DDRM),
+            svd=True,
+            samplers=_WITH_NOISE,
+            options={"eta_b": _SHARE, "eta_y": _SHARE},
+        ),
         Method(
             "ilvr",
             _plain(Replacement),
@@ -189,9 +187,9 @@ class Chosen:
         """Passes back through the network at each step."""
         return self.method.passes(self.options)
 
-    def guidance(self, m: Measurement, field: NoiseField, *, rounds: bool = False) -> Guidance:
+    def guidance(self, m: Measurement, *, rounds: bool = False) -> Guidance:
         """Make the guidance of a measurement; ``rounds``: with a sampler without noise."""
-        return self.method.make(m, field, self.options, rounds)
+        return self.method.make(m, self.options, rounds)
 
     def check(self, sampler: str, *, noisy: bool, stated: bool) -> None:
         """Raise SettingsError where it does not go with a sampler, or with such a measurement.

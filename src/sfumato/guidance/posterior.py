@@ -43,7 +43,7 @@ class DPS(Guidance):
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
         m = self.m
-        residual = m.y - m.A(x_0)
+        residual = m.residual(x_0)
         length = _inner(residual, residual).sqrt().clamp(min=1e-12)
         pulled = yield -2 * m.AF.adjoint(residual) / length
         # From x_VP = a x, a = 1/√(1 + σ²), on both sides of the step.
@@ -96,7 +96,7 @@ class PiGDM(Guidance):
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
         m = self.m
-        v = self._K(m.y - m.A(x_0), m.sigma_y**2 / posterior_variance(step.sigma))
+        v = self._K(m.residual(x_0), m.sigma_y**2 / posterior_variance(step.sigma))
         pulled = yield self._weight(step) * v
         return x_0 + pulled
 
@@ -131,7 +131,7 @@ class MMPS(Guidance):
     @override
     def correcting(self, x_0: Images, step: Step) -> Correction:
         A = self.m.AF
-        residual = self.m.y - self.m.A(x_0)
+        residual = self.m.residual(x_0)
         u = best = torch.zeros_like(residual)
         r, p, rho = residual, residual, _inner(residual, residual)
         least = rho

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser
+from sfumato.guidance.clipping import completion
 
 
 def oriented(x: Tensor, k: int) -> Tensor:
@@ -91,22 +92,3 @@ class Unclipped:
 
     def _measured(self, x: Images) -> Tensor:
         return x.mean(1, keepdim=True) if self.grey else x
-
-
-def clipped(y: Tensor) -> Tensor:
-    """Return 1 where ``y`` is at the upper bound of [-1, 1], -1 at the lower, and 0 elsewhere."""
-    return torch.where((y.abs() - 1).abs() < 1e-4, y.sign(), 0.0)
-
-
-def completion(y: Tensor, x_0: Tensor, sigma: float) -> Tensor:
-    """Return ``y`` with what was clipped completed:  ``E[x + n | x + n ≥ 1] = x + σ φ(a)/Q(a)``.
-
-    ``a = (1 − x) / σ``, with ``φ`` the normal density and ``Q`` its tail; alike at -1.
-
-    >>> completion(torch.tensor([0.3, 1.0]), torch.tensor([0.2, 1.0]), 0.1)
-    tensor([0.3000, 1.0798])
-    """
-    x_0, side = x_0.clamp(-1, 1), clipped(y)
-    a = (side * (y - x_0) / sigma).clamp(0, 8)
-    hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(a / math.sqrt(2))
-    return torch.where(side == 0, y, x_0 + side * sigma * hazard)

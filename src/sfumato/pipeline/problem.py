@@ -141,17 +141,8 @@ class Problem(Source):
         return replace(self, measurement=replace(m, movable=AF), weight=weight)
 
     def coarser(self, ratio: int) -> Measurement:
-        """Return the measurement of the same problem at a coarser scale, with its place kept."""
-        m = self.measurement
-        if ratio == 1:
-            return m
-        c = coarsen(m, ratio)
-        rows, cols = (a // b for a, b in zip(m.y.shape[-2:], c.y.shape[-2:], strict=True))
-        return replace(
-            c,
-            origin=(m.origin[0] // ratio, m.origin[1] // ratio),
-            y_origin=(m.y_origin[0] // max(1, rows), m.y_origin[1] // max(1, cols)),
-        )
+        """Return the measurement of the same problem at a coarser scale."""
+        return self.measurement if ratio == 1 else coarsen(self.measurement, ratio)
 
     def residual_squares(self, u: Tensor, part: Window | None = None) -> tuple[float, float]:
         """Return the sum of the squares of ``A u − y`` on the [0, 1] scale, and of the weights.
@@ -269,7 +260,13 @@ def make_problem(
     if isinstance(A, GrayscaleWithHints):
         sigma /= math.sqrt(sum(w * w for w in A.weights))
     return Problem(
-        Measurement(A, to_model_units(A, y) * weight, 2 * sigma),
+        Measurement(
+            A,
+            to_model_units(A, y) * weight,
+            2 * sigma,
+            clips=noise > 0 and task != "sense" and not isinstance(A, GrayscaleWithHints),
+            copies=3 if grey else 1,
+        ),
         task,
         weight,
         grey,

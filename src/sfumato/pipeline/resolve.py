@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from sfumato._typing import Shape
-from sfumato.diffusion import Guidance, NoiseField, karras
+from sfumato.diffusion import Guidance, karras
 from sfumato.diffusion.arithmetic import Kernels
 from sfumato.errors import SettingsError
 from sfumato.guidance import Chosen, Measurement, parse_method
@@ -15,6 +15,8 @@ from sfumato.pipeline.kernels import choose_kernels
 from sfumato.pipeline.limits import at_most, check_tile, check_whole, within_range
 from sfumato.pipeline.presets import (
     DEFAULT_OBJECTIVE,
+    ETA_Y,
+    NOISY_DISTORTION,
     PRESETS,
     SMALL_HOLE,
     SMALL_HOLE_SIGMA,
@@ -74,9 +76,9 @@ class Resolved:
         """Return the noise levels of the walk, the last one 0."""
         return [*self.schedule, 0.0]
 
-    def guidance(self, measurement: Measurement, field: NoiseField) -> Guidance:
+    def guidance(self, measurement: Measurement) -> Guidance:
         """Build the guidance for one measurement (of a tile, or of the whole image)."""
-        return self.chosen.guidance(measurement, field, rounds=self.sampler == "rounds")
+        return self.chosen.guidance(measurement, rounds=self.sampler == "rounds")
 
     @property
     def chosen(self) -> Chosen:
@@ -131,7 +133,7 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
     objective = s.objective or _objective(source, s, prior, asked)
     preset, schedule = _preset(source, objective, s, prior)
     sampler = s.sampler or preset.sampler
-    chosen = asked or parse_method(_method(source, sampler))
+    chosen = asked or parse_method(_method(source, sampler, objective))
     tile, overlap = _tile_and_overlap(s, prior, A)
     resolved = Resolved(
         objective=objective,
@@ -180,7 +182,7 @@ def _objective(source: Source, s: Settings, prior: Prior, asked: Chosen | None) 
     if s.samples > 1 or (source.task == "denoise" and (s.steps or 1) > 1):
         return "perception"
     objective = DEFAULT_OBJECTIVE[source.task]
-    sampler = s.sampler or PRESETS[source.task, objective].sampler
+    sampler = s.sampler or _table(source, objective).sampler
     if asked is not None and s.sampler is None and sampler not in asked.method.samplers:
         return "perception"
     return objective
@@ -240,8 +242,7 @@ def _preset(
 
 def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
     """Take the task's preset; a sampler of the other kind brings that kind's noise levels."""
-    preset = PRESETS[source.task, objective]
-    sigma_y = source.sigma_y
+    preset, sigma_y = _table(source, objective), source.sigma_y
     if s.sampler and (s.sampler == "rounds") != (preset.sampler == "rounds"):
         preset = PRESETS[source.task, "distortion" if s.sampler == "rounds" else "perception"]
     if s.start_noise is not None:
@@ -258,12 +259,26 @@ def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
     return preset
 
 
-def _method(source: Source, sampler: str) -> str:
+def _table(source: Source, objective: Objective) -> Preset:
+    """Return the task's preset; stated noise asks for another one."""
+    if objective == "distortion" and source.task != "denoise" and not source.exact:
+        return NOISY_DISTORTION
+    return PRESETS[source.task, objective]
+
+
+def _method(source: Source, sampler: str, objective: Objective) -> str:
     if source.sigma_y == 0:
         return "ddnm"
     if sampler == "rounds" and source.task != "denoise":
         return "proximal"
-    return "ddnm+" if source.A.locality.halo == 0 and _has_svd(source) else "proximal"
+    if sampler == "rounds":
+        return "ddnm+"
+    return f"ddnm+:eta_y={ETA_Y[objective]}" if _by_directions(source) else "proximal"
+
+
+def _by_directions(source: Source) -> bool:
+    """Say whether there is noise, and each direction is weighed by its own."""
+    return source.sigma_y > 0 and source.A.locality.halo == 0 and _has_svd(source)
 
 
 def _has_svd(source: Source) -> bool:
@@ -371,7 +386,7 @@ def _check(r: Resolved, source: Source, conditional: bool) -> None:
             do="leave out --levels and --steps, or use --objective perception",
         )
     one_round = r.sampler == "rounds" and r.steps == 1 and source.task == "denoise"
-    if not (r.method == "ddnm+" and one_round):
+    if not (r.chosen.method.name == "ddnm+" and one_round):
         r.chosen.check(r.sampler, noisy=source.sigma_y > 0, stated=not source.exact)
     if r.chosen.method.svd and not _has_svd(source):
         raise SettingsError(

@@ -72,11 +72,11 @@ class FileSource(Source):
 
     @override
     def at(self, window: Window) -> Problem:
-        return self._read(window, *self.A.inside(window))
+        return self._read(*self.A.inside(window))
 
     @override
     def alone(self, window: Window) -> Problem:
-        return self._read(window, self.A.crop(window), self.A.measured(window))
+        return self._read(self.A.crop(window), self.A.measured(window))
 
     @override
     def coarse(self, ratio: int) -> FileSource:
@@ -84,7 +84,7 @@ class FileSource(Source):
         other._A = coarse_operator(self._A, ratio)
         return other
 
-    def _read(self, window: Window, A: Operator, m: Window) -> Problem:
+    def _read(self, A: Operator, m: Window) -> Problem:
         y = self.picture.read(m.top, m.left, m.height, m.width).to(self.device)
         problem = make_problem(
             y,
@@ -93,10 +93,7 @@ class FileSource(Source):
             operator=A,
             part=True,
         )
-        measurement = replace(
-            problem.measurement, origin=(window.top, window.left), y_origin=(m.top, m.left)
-        )
-        return replace(problem, measurement=measurement, task=task_of(self._A))
+        return replace(problem, task=task_of(self._A))
 
     def windows(self, side: int = _LOOK) -> Iterator[Window]:
         """Yield windows of whole cells, about ``side`` pixels wide and high, that cover all."""

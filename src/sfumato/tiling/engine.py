@@ -105,7 +105,7 @@ class Engine:
         walk = go_on(
             tiled,
             r.sampler,
-            [r.guidance(local, level.field)],
+            [r.guidance(local)],
             r.moves,
             start,
             noise=lambda draw: r.noise(level, whole, draw),

@@ -61,7 +61,7 @@ class Restorer:
     sampler: Sampler
     moves: Sequence[Step | Jump]
     #: Makes the guidance of a measurement (DDNM, say).
-    method: Callable[[Measurement, NoiseField], Guidance]
+    method: Callable[[Measurement], Guidance]
     #: The noise level below which a guide lets go.
     guide_until: float = 0.3
     device: str = "cpu"
@@ -164,18 +164,18 @@ class Restorer:
         x = sigma * z
         return x if local.start is None else x + local.start.to(x)
 
-    def guidance(self, local: Local, field: NoiseField) -> Guidance:
+    def guidance(self, local: Local) -> Guidance:
         """Chain what is known about a window: the guide first, then the measurement."""
         links: list[Guidance] = []
         if local.guide is not None:
             links.append(Guide(*local.guide, self.guide_until))
         if local.measurement is not None:
-            links.append(self.method(local.measurement, field))
+            links.append(self.method(local.measurement))
         return links[0] if len(links) == 1 else Chain(links)
 
     def guidance_of(self, task: TileTask) -> Guidance:
         """Bind what is known about a tile to what its neighbours have finished."""
-        inner = self.guidance(task.local, task.field)
+        inner = self.guidance(task.local)
         if task.restored is None or task.frozen is None:
             return inner
         return Paste(inner, task.restored.to(self.device), task.frozen.to(self.device))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato.evaluation import load_crops
-from sfumato.evaluation.methods import measured
+from sfumato.evaluation.posed import pose
 from sfumato.metrics import ShiftTolerantLPIPS, psnr
 
 TASKS = {
@@ -64,7 +64,7 @@ def rows(
             scores, far, began = [], [], time.process_time()
             try:
                 for k, x in enumerate(crops):
-                    y = measured(x, TASKS[task], seed=k)
+                    y = pose(TASKS[task], f"{k}", x, k).y
                     settings = sfumato.Settings(objective=objective, **change)
                     result = sfumato.restore(y, TASKS[task], prior=prior, settings=settings)
                     scores.append(float(psnr(result.image, x)))

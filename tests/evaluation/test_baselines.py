@@ -6,7 +6,7 @@ from skimage import restoration
 
 from sfumato.errors import SettingsError
 from sfumato.evaluation.baselines import BASELINES, Classical
-from sfumato.evaluation.benchmark import pose
+from sfumato.evaluation.posed import pose
 from sfumato.metrics import psnr
 
 ENLARGING = ("bicubic", "back-projection")

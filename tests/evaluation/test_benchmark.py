@@ -19,14 +19,13 @@ from sfumato.evaluation.benchmark import (
     Planned,
     key_of,
     numbers_of_sets,
-    pose,
     run_benchmark,
 )
 from sfumato.evaluation.choice import choose
 from sfumato.evaluation.contenders import contender
 from sfumato.evaluation.data_sets import find_data, photographs
 from sfumato.evaluation.own import Models, Restoring
-from sfumato.evaluation.posed import Answer, Contender
+from sfumato.evaluation.posed import Answer, Contender, pose
 from sfumato.evaluation.recipe import MethodPart, Recipe
 from sfumato.evaluation.record import read_records
 from sfumato.io import Picture, read_picture, write_picture
@@ -204,6 +203,21 @@ def test_the_model_and_the_settings_are_part_of_the_identity(stand_in, photo):
         )
 
     assert len({told(), told(str(stand_in)), told(steps=3), told(steps=3, eta=0.5)}) == 4
+
+
+def test_other_defaults_of_the_program_are_another_method(monkeypatch):
+    method = Restoring("x", "default", Models())
+    before = method.identity("")
+    assert method.identity("") == before
+    monkeypatch.setattr("sfumato.pipeline.presets.SMALL_HOLE", 9.0)
+    assert method.identity("") != before
+
+
+def test_coefficients_are_neither_clipped_nor_rounded():
+    x = 0.5 + torch.rand((3, 32, 32), generator=torch.Generator().manual_seed(0)) / 2
+    posed = pose("walsh_hadamard:0.5", "x", x, 0)
+    assert float(posed.y.max()) > 1
+    assert torch.equal(posed.y, posed.A(x[None])[0])
 
 
 def test_each_picture_has_its_own_noise(photo):

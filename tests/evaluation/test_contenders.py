@@ -4,9 +4,9 @@ import pytest
 
 from sfumato.errors import ModelError, SettingsError
 from sfumato.evaluation.baselines import BASELINES
-from sfumato.evaluation.benchmark import pose
 from sfumato.evaluation.contenders import contender, method_parts
 from sfumato.evaluation.own import Models, Restoring
+from sfumato.evaluation.posed import pose
 from sfumato.evaluation.recipe import MethodPart, load_recipe
 from sfumato.guidance import METHODS
 

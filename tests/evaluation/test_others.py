@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sfumato.errors import ImageError, SettingsError, SfumatoError
-from sfumato.evaluation.benchmark import pose
 from sfumato.evaluation.others import Command, Folder
+from sfumato.evaluation.posed import pose
 from sfumato.io import Picture, write_picture
 
 #: Enlarges by repeating pixels, with nothing but the standard library and pyvips.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfumato.errors import SettingsError
-from sfumato.evaluation.benchmark import pose
+from sfumato.evaluation.posed import pose
 from sfumato.evaluation.supervised import Supervised, enlarged
 from sfumato.io import save_checkpoint
 from sfumato.nn import RRDBNet, RRDBNetConfig

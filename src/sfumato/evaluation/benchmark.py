@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, final
 
-import torch
 from torch import Tensor
 
 from sfumato.errors import DegradationError, ImageError, SettingsError, ShapeError
@@ -33,6 +32,7 @@ from sfumato.evaluation.posed import (
     digest_of,
     digest_of_pixels,
     eight_bits,
+    pose,
 )
 from sfumato.evaluation.recipe import Recipe, TaskPart
 from sfumato.evaluation.record import (
@@ -230,21 +230,6 @@ def _samples_of(result: Path, contender: Contender) -> list[Path]:
     """Return the files of all samples of a picture, of which the first is the result."""
     others = range(2, contender.samples + 1)
     return [result, *(result.with_name(f"{result.stem}.sample-{k}.png") for k in others)]
-
-
-def pose(degradation: str, name: str, x: Tensor, seed: int) -> Posed:
-    """Measure a picture:  ``y = A x + n``,  of 8 bits where it is a picture; noise by ``seed``.
-
-    >>> pose("average_pool:4", "photo", torch.rand(3, 8, 12), 0).y.shape
-    torch.Size([3, 2, 3])
-    """
-    words, shape = parse(degradation), (x.shape[0], x.shape[1], x.shape[2])
-    y = words.operator(shape)(x[None])[0]
-    if words.noise:
-        g = torch.Generator().manual_seed(seed)
-        y = y + words.noise * torch.randn(y.shape, generator=g)
-    posed = Posed(y, shape, degradation, name, seed)
-    return replace(posed, y=eight_bits(y)) if posed.is_picture else posed
 
 
 def key_of(posed: Posed, x: Tensor, identity: Mapping[str, object]) -> str:

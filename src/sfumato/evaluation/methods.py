@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import SettingsError
-from sfumato.evaluation.posed import eight_bits, is_picture
+from sfumato.evaluation.posed import pose
 from sfumato.guidance import METHODS, parse_method
 from sfumato.metrics import psnr
-from sfumato.operators import parse
 from sfumato.pipeline import Settings, restore
 from sfumato.pipeline.settings import Objective, SamplerName, StitchChoice
 from sfumato.zoo import Prior
@@ -113,7 +112,7 @@ def _row(
     total = torch.zeros(4, dtype=torch.float64)
     seams: list[float] = []
     for k, x in enumerate(pictures):
-        y = measured(x, words, seed=k)
+        y = pose(words, f"{k}", x, k).y
         began = time.perf_counter()
         try:
             settings = Settings(
@@ -146,17 +145,6 @@ def _row(
         seam=sum(seams) / len(seams) if seams else None,
         seconds=seconds,
     )
-
-
-def measured(x: Tensor, words: str, *, seed: int = 0) -> Tensor:
-    """Return what ``words`` make of a picture: with noise, and in 8 bits if it is a picture."""
-    degradation = parse(words)
-    A = degradation.operator((x.shape[0], x.shape[1], x.shape[2]))
-    y = A(x[None])[0]
-    if degradation.noise:
-        g = torch.Generator().manual_seed(seed)
-        y = y + degradation.noise * torch.randn(y.shape, generator=g)
-    return eight_bits(y) if is_picture(A) else y
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

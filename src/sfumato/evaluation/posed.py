@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -62,7 +62,7 @@ class Posed:
     @property
     def is_picture(self) -> bool:
         """Whether the measurement can be looked at: coefficients cannot."""
-        return is_picture(self.A)
+        return not any(isinstance(P, WalshHadamard | BlockSensing) for P in links(self.A))
 
     def alone(self, *kinds: type[Operator]) -> Operator | None:
         """Return the operator if it is one of these and nothing else, else None."""
@@ -140,9 +140,19 @@ class Contender(ABC):
         """Restore; SettingsError, DegradationError, ShapeError or ImageError say why not."""
 
 
-def is_picture(A: Operator) -> bool:
-    """Say whether what ``A`` measures can be looked at, and be clipped: coefficients cannot."""
-    return not any(isinstance(P, WalshHadamard | BlockSensing) for P in links(A))
+def pose(degradation: str, name: str, x: Tensor, seed: int) -> Posed:
+    """Measure a picture:  ``y = A x + n``,  of 8 bits where it is a picture; noise by ``seed``.
+
+    >>> pose("average_pool:4", "photo", torch.rand(3, 8, 12), 0).y.shape
+    torch.Size([3, 2, 3])
+    """
+    words, shape = parse(degradation), (x.shape[0], x.shape[1], x.shape[2])
+    y = words.operator(shape)(x[None])[0]
+    if words.noise:
+        g = torch.Generator().manual_seed(seed)
+        y = y + words.noise * torch.randn(y.shape, generator=g)
+    posed = Posed(y, shape, degradation, name, seed)
+    return replace(posed, y=eight_bits(y)) if posed.is_picture else posed
 
 
 def eight_bits(x: Tensor) -> Tensor:

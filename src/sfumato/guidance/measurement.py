@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -65,10 +64,7 @@ class Measurement:
         """
         if not self.clips or self.sigma_y == 0:
             return self.y
-        Ax = self.A(x_0)
-        if self.copies > 1:
-            Ax = Ax.mean(1, keepdim=True).expand_as(Ax)
-        return completion(self.y, Ax, self.sigma_y / math.sqrt(self.copies))
+        return completion(self.y, self.A(x_0), self.sigma_y, copies=self.copies)
 
     def residual(self, x_0: Images) -> Tensor:
         """Return ``y − A x_0``, with ``y`` completed where it was clipped."""

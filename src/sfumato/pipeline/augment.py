@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -81,14 +80,8 @@ class Unclipped:
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
-        y, filled = self._measured(x_t), x_t
+        filled = x_t
         for k in (0, 5):
             x_0 = restored(self.denoiser(oriented(filled, k), sigma), k)
-            completed = completion(
-                y, self._measured(x_0), sigma / math.sqrt(3) if self.grey else sigma
-            )
-            filled = x_t + (completed - y)
+            filled = completion(x_t, x_0, sigma, copies=3 if self.grey else 1)
         return self._ensemble(filled, sigma)
-
-    def _measured(self, x: Images) -> Tensor:
-        return x.mean(1, keepdim=True) if self.grey else x

@@ -269,16 +269,10 @@ def _table(source: Source, objective: Objective) -> Preset:
 def _method(source: Source, sampler: str, objective: Objective) -> str:
     if source.sigma_y == 0:
         return "ddnm"
-    if sampler == "rounds" and source.task != "denoise":
-        return "proximal"
     if sampler == "rounds":
-        return "ddnm+"
-    return f"ddnm+:eta_y={ETA_Y[objective]}" if _by_directions(source) else "proximal"
-
-
-def _by_directions(source: Source) -> bool:
-    """Say whether there is noise, and each direction is weighed by its own."""
-    return source.sigma_y > 0 and source.A.locality.halo == 0 and _has_svd(source)
+        return "ddnm+" if source.task == "denoise" else "proximal"
+    by_directions = source.A.locality.halo == 0 and _has_svd(source)
+    return f"ddnm+:eta_y={ETA_Y[objective]}" if by_directions else "proximal"
 
 
 def _has_svd(source: Source) -> bool:

@@ -15,7 +15,8 @@ SIDE = 64
 TASKS = ["average_pool:4", "bicubic:2", "random_mask:0.5", "grayscale", "gaussian_blur:1.0"]
 STITCHES = ["whole", "joint", "mask-shift", "independent"]
 EXACT = [name for name, method in METHODS.items() if method.exact]
-NOISY = [name for name, method in METHODS.items() if method.noisy]
+NOISY = [name for name, method in METHODS.items() if method.noisy and not method.alone]
+ALONE = [name for name, method in METHODS.items() if method.alone]
 
 
 def prior():
@@ -70,6 +71,15 @@ def test_noisy_measurements(method, stitch):
     words = "average_pool:2"
     result = restored(f"{words} | noise:0.05", stitch, method, picture(words, 0.05))
     assert torch.isfinite(result.image).all()
+
+
+@pytest.mark.parametrize("stitch", STITCHES)
+@pytest.mark.parametrize("method", ALONE)
+def test_noise_alone(method, stitch):
+    result = restored("identity | noise:0.05", stitch, method, picture("identity", 0.05))
+    assert torch.isfinite(result.image).all()
+    with pytest.raises(SettingsError, match="expected noise alone, since it begins at the"):
+        restored("average_pool:2 | noise:0.05", stitch, method, picture("average_pool:2"))
 
 
 @pytest.mark.parametrize("method", ["mmps", "pigdm", "dps", "ilvr"])

@@ -2,6 +2,7 @@
 
 ============================  ==============================================================
 ``pseudo-inverse``            A⁺ y: what is known, and nothing where nothing is
+``grey``                      x = (y, y, y): the grey picture as it is, for colourisation
 ``bicubic``                   Keys' interpolation with a = −1/2, as Pillow and MATLAB enlarge
 ``back-projection:rounds``    that, then  x ← x + U(y − A x),  ``U`` the same interpolation
 ``total-variation``           min ½‖x − y‖² + w TV(x), at the ``w`` that leaves the noise
@@ -32,7 +33,7 @@ from typing_extensions import override
 from sfumato.errors import SettingsError
 from sfumato.evaluation.posed import Answer, Contender, Posed, as_shaped, eight_bits
 from sfumato.guidance.methods import Option
-from sfumato.operators import Identity, links
+from sfumato.operators import Grayscale, Identity, links
 
 #: Rounds of choosing TV's weight, each of which scales it by what is missing.
 _WEIGHINGS = 6
@@ -45,6 +46,14 @@ Options: TypeAlias = Mapping[str, float]
 def pseudo_inverse(posed: Posed, options: Options) -> Tensor:
     """Return  A⁺ y,  of all pictures that explain the measurement the one of least energy."""
     return posed.A.pinv(posed.y[None].double())[0]
+
+
+def grey(posed: Posed, options: Options) -> Tensor:
+    """Return  (y, y, y)/Σw  for  y = Σ w_c x_c:  the picture without colour."""
+    A = posed.alone(Grayscale)
+    if not isinstance(A, Grayscale):
+        raise posed.cannot("a grey picture")
+    return posed.y.expand(posed.shape) / sum(A.weights)
 
 
 def bicubic(posed: Posed, options: Options) -> Tensor:
@@ -147,6 +156,7 @@ class Baseline:
 
 BASELINES: dict[str, Baseline] = {
     "pseudo-inverse": Baseline(pseudo_inverse, "pseudo-inverse"),
+    "grey": Baseline(grey, "the grey picture"),
     "bicubic": Baseline(bicubic, "bicubic interpolation"),
     "back-projection": Baseline(
         back_projection, "iterated back-projection", {"rounds": Option(20, 1, 1000, whole=True)}

@@ -18,6 +18,7 @@ from sfumato.guidance.ddnm import DDNM, rounds_spread
 from sfumato.guidance.ddnm_plus import DDNMPlus
 from sfumato.guidance.ddrm import DDRM
 from sfumato.guidance.diffpir import DiffPIR
+from sfumato.guidance.flow import Flow
 from sfumato.guidance.measurement import Measurement
 from sfumato.guidance.posterior import DPS, MMPS, PiGDM
 from sfumato.guidance.proximal import Proximal
@@ -59,9 +60,10 @@ class Method:
     """A method: how it is made, and what it can be used for.
 
     ``exact`` and ``noisy``: whether it takes measurements without noise, and with noise.
-    ``svd``: whether it needs the operator's singular values. ``samplers`` are those that it goes
-    with. ``passes(options)`` counts passes back through the
-    network at a step. ``travel`` is the time travel (length, times) that belongs to it.
+    ``svd``: whether it needs the operator's singular values; ``alone``: whether it takes pictures
+    with noise alone. ``samplers`` are those that it goes with. ``passes(options)`` counts passes
+    back through the network at a step. ``travel`` is the time travel (length, times) that belongs
+    to it, and ``stays`` counts steps at the first noise level before the walk goes down.
     """
 
     name: str
@@ -69,10 +71,12 @@ class Method:
     exact: bool = True
     noisy: bool = True
     svd: bool = False
+    alone: bool = False
     samplers: tuple[str, ...] = _ALL
     options: Mapping[str, Option] = field(default_factory=dict)
     passes: Callable[[Mapping[str, float]], int] = lambda options: 0
     travel: tuple[int, int] = (1, 1)
+    stays: int = 0
 
 
 def _ddnm(m: Measurement, options: Mapping[str, float], rounds: bool) -> Guidance:
@@ -160,6 +164,7 @@ METHODS: dict[str, Method] = {
             options={"iterations": Option(2, 1, 100, whole=True)},
             passes=lambda options: int(options["iterations"]) + 1,
         ),
+        Method("flow", _plain(Flow), exact=False, samplers=("dpm-solver++",), alone=True, stays=1),
         Method("none", _nothing),
     )
 }

@@ -15,6 +15,7 @@ from sfumato.pipeline.kernels import choose_kernels
 from sfumato.pipeline.limits import at_most, check_tile, check_whole, within_range
 from sfumato.pipeline.presets import (
     DEFAULT_OBJECTIVE,
+    DENOISE_FLOW,
     ETA_Y,
     NOISY_DISTORTION,
     PRESETS,
@@ -131,9 +132,10 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         check_fits(prior.name, prior.super_resolution, source)
     asked = parse_method(s.method) if s.method else None
     objective = s.objective or _objective(source, s, prior, asked)
-    preset, schedule = _preset(source, objective, s, prior)
+    preset, sigmas = _preset(source, objective, s, prior)
     sampler = s.sampler or preset.sampler
     chosen = asked or parse_method(_method(source, sampler, objective))
+    schedule = sigmas or _schedule(preset, s, prior, stays=chosen.method.stays)
     tile, overlap = _tile_and_overlap(s, prior, A)
     resolved = Resolved(
         objective=objective,
@@ -182,7 +184,7 @@ def _objective(source: Source, s: Settings, prior: Prior, asked: Chosen | None) 
     if s.samples > 1 or (source.task == "denoise" and (s.steps or 1) > 1):
         return "perception"
     objective = DEFAULT_OBJECTIVE[source.task]
-    sampler = s.sampler or _table(source, objective).sampler
+    sampler = s.sampler or _table(source, objective, s).sampler
     if asked is not None and s.sampler is None and sampler not in asked.method.samplers:
         return "perception"
     return objective
@@ -227,22 +229,28 @@ def _tile_and_overlap(s: Settings, prior: Prior, A: Operator) -> tuple[int, int]
 
 def _preset(
     source: Source, objective: Objective, s: Settings, prior: Prior
-) -> tuple[Preset, tuple[float, ...]]:
-    """Return the preset, and the noise levels of the walk, the last one above 0."""
+) -> tuple[Preset, tuple[float, ...] | None]:
+    """Return the preset, and the noise levels of the walk where the model brings its own."""
     if prior.super_resolution is not None:
         return sr3_preset(prior.super_resolution, objective, s)
     preset = _task_preset(source, objective, s)
-    preset = within_range(preset, source, s, prior)
-    if s.schedule is not None:
-        return preset, s.schedule
-    high = min(preset.sigma_max, prior.sigma_max)
-    low = min(preset.sigma_min, high)
-    return preset, tuple(karras(s.steps or preset.steps, high, low, preset.rho)[:-1])
+    return within_range(preset, source, s, prior), None
+
+
+def _schedule(preset: Preset, s: Settings, prior: Prior, *, stays: int) -> tuple[float, ...]:
+    """Return the noise levels of the walk, the last one above 0; the first ``1 + stays`` times."""
+    if (walk := s.schedule) is None:
+        n = s.steps or preset.steps
+        stays = min(stays, n - 1)
+        high = min(preset.sigma_max, prior.sigma_max)
+        low = min(preset.sigma_min, high)
+        walk = tuple(karras(n - stays, high, low, preset.rho)[:-1])
+    return (walk[0],) * stays + walk
 
 
 def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
     """Take the task's preset; a sampler of the other kind brings that kind's noise levels."""
-    preset, sigma_y = _table(source, objective), source.sigma_y
+    preset, sigma_y = _table(source, objective, s), source.sigma_y
     if s.sampler and (s.sampler == "rounds") != (preset.sampler == "rounds"):
         preset = PRESETS[source.task, "distortion" if s.sampler == "rounds" else "perception"]
     if s.start_noise is not None:
@@ -259,11 +267,19 @@ def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
     return preset
 
 
-def _table(source: Source, objective: Objective) -> Preset:
+def _table(source: Source, objective: Objective, s: Settings) -> Preset:
     """Return the task's preset; stated noise asks for another one."""
+    if source.task == "denoise" and objective == "perception" and _flows(s):
+        return DENOISE_FLOW
     if objective == "distortion" and source.task != "denoise" and not source.exact:
         return NOISY_DISTORTION
     return PRESETS[source.task, objective]
+
+
+def _flows(s: Settings) -> bool:
+    """Whether the settings leave a sample of denoising without noise of its own."""
+    asked = (s.method in (None, "flow"), s.sampler in (None, "dpm-solver++"), not s.eta)
+    return s.samples == 1 and all(asked)
 
 
 def _method(source: Source, sampler: str, objective: Objective) -> str:
@@ -271,6 +287,8 @@ def _method(source: Source, sampler: str, objective: Objective) -> str:
         return "ddnm"
     if sampler == "rounds":
         return "ddnm+" if source.task == "denoise" else "proximal"
+    if source.task == "denoise" and sampler == "dpm-solver++":
+        return "flow"
     by_directions = source.A.locality.halo == 0 and _has_svd(source)
     return f"ddnm+:eta_y={ETA_Y[objective]}" if by_directions else "proximal"
 
@@ -378,6 +396,12 @@ def _check(r: Resolved, source: Source, conditional: bool) -> None:
             f"denoising in {r.levels} levels and {r.steps} rounds",
             expected="one level and, for --objective distortion, one round",
             do="leave out --levels and --steps, or use --objective perception",
+        )
+    if r.chosen.method.alone and source.task != "denoise":
+        raise SettingsError(
+            f"method {r.chosen.method.name} for {A}",
+            expected="noise alone, since it begins at the measurement",
+            do="leave out --method",
         )
     one_round = r.sampler == "rounds" and r.steps == 1 and source.task == "denoise"
     if not (r.chosen.method.name == "ddnm+" and one_round):

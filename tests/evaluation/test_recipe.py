@@ -76,7 +76,7 @@ def test_the_benchmarks_that_were_promised_are_there():
     super_resolution = {f"{s}-x{k}" for s in ("set5", "set14") for k in (2, 3, 4, 8)}
     tables = {f"sr3-table-{k}" for k in range(1, 6)} | {"ddnm-table"}
     tasks = {"noisy-x4", "denoising", "deblurring", "inpainting", "colourisation"}
-    tasks |= {"old-photographs", "compressed-sensing"}
+    tasks |= {"old-photographs", "compressed-sensing", "evaluations"}
     ablations = {"ablation-zero-shot", "ablation-sr3-sampling", "ablation-sr3-training"}
     assert super_resolution | tables | tasks | ablations <= set(recipe_names())
 
@@ -177,7 +177,8 @@ def test_ablations_that_are_trained_differ_in_one_thing(path):
 #: Whatever these ask for can be done by sfumato with any prior.
 AT_ONCE = (
     "set5-x2", "set14-x3", "set14-x4", "set5-x8", "noisy-x4", "denoising", "deblurring",
-    "inpainting", "colourisation", "old-photographs", "compressed-sensing", "ablation-zero-shot",
+    "inpainting", "colourisation", "old-photographs", "compressed-sensing", "evaluations",
+    "ablation-zero-shot",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ ROWS = [
 
 
 def row(task: str, objective: str, p: Preset) -> str:
-    eta = f"{p.eta:g}" if p.sampler == "ddim" else "–"
+    eta = f"{p.eta:g}" if p.sampler == "ddim" else "-"
     start = "known" if p.known_start or task == "denoise" else "noise"
     levels = f"{p.sigma_max:g} to {p.sigma_min:g}"
     if task == "denoise":

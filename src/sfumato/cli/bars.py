@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from sfumato._events import Told
 from sfumato.cli.running import Screen, Todo
 
 E = TypeVar("E")
@@ -21,7 +22,7 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
         yield screen.advance
 
 
-def exhausted(
+def behind_a_bar(
     events: Generator[E, None, T], name: str, place: Callable[[E], tuple[int, int, str] | None]
 ) -> T:
     """Exhaust a generator behind a bar, and return what it returns.
@@ -30,12 +31,9 @@ def exhausted(
     it tells of no step.
     """
     with progress_bar(name) as advance:
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as stop:
-                outcome: T = stop.value
-                return outcome
+        told = Told(events)
+        for event in told:
             at = place(event)
             if at is not None:
                 advance(*at)
+    return told.outcome

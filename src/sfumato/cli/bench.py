@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 import typer
 
 from sfumato.cli import recipes
-from sfumato.cli.bars import exhausted, progress_bar
+from sfumato.cli.bars import behind_a_bar, progress_bar
 from sfumato.cli.cascades import Kernel
 from sfumato.cli.options import Objective, Precision
 from sfumato.cli.running import guarded, say
@@ -247,7 +247,7 @@ def _drain(events: Generator[Event, None, T]) -> T:
     def place(event: Event) -> tuple[int, int, str] | None:
         return (event.done, event.total, event.stage) if isinstance(event, Advanced) else None
 
-    return exhausted(events, "bench", place)
+    return behind_a_bar(events, "bench", place)
 
 
 def _tell(figures: Figures) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from sfumato.cli.bars import exhausted
+from sfumato.cli.bars import behind_a_bar
 from sfumato.cli.groups import with_group
 from sfumato.cli.networks import NETWORKS, NetworkFiles
 from sfumato.cli.running import fail, guarded, say
@@ -125,7 +125,7 @@ def evaluate(
     chosen = choose(words, networks, border=border, luma=luma)
     known = _known(pairs, degradation, (tile, overlap) if tile else None, files)
     run = evaluated(pairs, chosen, known, method=name or results.stem or str(results))
-    found = exhausted(run, "evaluate", lambda at: (at.done, at.total, at.stage))
+    found = behind_a_bar(run, "evaluate", lambda at: (at.done, at.total, at.stage))
     if save_statistics:
         _save_statistics(save_statistics, networks, found)
     for path in save or []:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from sfumato.cli.bars import exhausted
+from sfumato.cli.bars import behind_a_bar
 from sfumato.cli.groups import with_group
 from sfumato.cli.networks import NetworkFiles
 from sfumato.cli.running import guarded, say
@@ -220,4 +220,4 @@ def _shown(events: Generator[Event | Began, None, T], title: str) -> T:
             return None
         return event.done, event.total, f"{event.task}, {event.method}, {event.picture}"
 
-    return exhausted(events, title, place)
+    return behind_a_bar(events, title, place)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, final
 
 import typer
 
+from sfumato._events import Told
 from sfumato.errors import (
     DegradationError,
     ImageError,
@@ -472,16 +473,13 @@ def drain(
                 others(message, category, *where, **to)
 
         warnings.showwarning = show
-        while True:
-            try:
-                event = next(restoration)
-            except StopIteration as stop:
-                report: Report = stop.value
-                return report
+        told = Told(restoration)
+        for event in told:
             if isinstance(event, Advanced):
                 advance(event.done, event.total, event.stage)
             else:
                 started(event)
+    return told.outcome
 
 
 def _shown(place: Path) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato._events import Told
 from sfumato.cli.bars import progress_bar
 from sfumato.cli.running import guarded, say
 
@@ -132,14 +133,8 @@ def _shown(events: Generator[Event, None, Found], distance: str) -> Found:
     total = 0
     with ExitStack() as screen:
         advance = screen.enter_context(progress_bar("looking at the crops"))
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as stop:
-                screen.close()
-                _print_rung(rung, distance)
-                found: Found = stop.value
-                return found
+        told = Told(events)
+        for event in told:
             if isinstance(event, Planned):
                 total = event.evaluations
                 screen.close()
@@ -153,6 +148,8 @@ def _shown(events: Generator[Event, None, Found], distance: str) -> Found:
                 advance = screen.enter_context(progress_bar(f"rung {event.rung + 1}"))
             rung.append(event)
             advance(event.evaluations, total, "")
+    _print_rung(rung, distance)
+    return told.outcome
 
 
 def _plan_lines(plan: Planned, distance: str) -> str:

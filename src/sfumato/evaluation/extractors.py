@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from sfumato._events import exhausted
 from sfumato.errors import SettingsError
 from sfumato.evaluation.measure import Picture
 from sfumato.evaluation.weights import read_weights
@@ -53,13 +54,7 @@ class Extractor:
         >>> e.vectors([torch.zeros(3, 4, 4), torch.ones(3, 2, 2)]).tolist()
         [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
         """
-        steps = self.reading(pictures)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                found: Tensor = stop.value
-                return found
+        return exhausted(self.reading(pictures))
 
     def reading(self, pictures: Sequence[Picture]) -> Generator[int, None, Tensor]:
         """Yield how many pictures are done, and return what `vectors` does."""

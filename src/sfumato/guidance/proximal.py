@@ -32,9 +32,11 @@ class Proximal(Guidance):
     ``r² g (1 − g)`` along, which is ``σ_s²`` at most. The step puts ``(I − 2 K A) z`` on the
     estimate, with ``z`` its fresh noise: ``4 g (1 − g) + (1 − 2 g)² = 1``, nominal in every
     direction. More of the measured noise cannot be kept, and what is kept leaves samples sharp.
-    ``ε_θ`` has no share in it (``η = 1``), because it remembers the noise that the same
-    measurement brought along in earlier steps. The form of ``K`` is that of DiffPIR (arXiv
-    2305.08995) and Pi-GDM.
+    ``ε_θ`` has no share in it where something is measured, because it remembers the noise that the
+    same measurement brought along in earlier steps. Elsewhere the sampler's own mixture is taken:
+    with  ``Q = I − A⁺ A``  the ``z`` above is  ``z + Q (sqrt(1 − η²) ε_θ − (1 − η) Q z)``, which
+    is nominal where ``Q`` is a projection, and within ``(1 − η)²/4`` of it (as a variance) where
+    ``A⁺`` is damped. The form of ``K`` is that of DiffPIR (arXiv 2305.08995) and Pi-GDM.
 
     ``final`` (for samplers that put no noise back) takes for ``r`` the deviation of ``x_0`` given
     the step's own noise, and keeps the data to the end.
@@ -69,4 +71,12 @@ class Proximal(Guidance):
 
     @override
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
+        if step.eta < 1:
+            kept = noise - step.eta * step.excess * z
+            z = z + self._Q(kept - (1 - step.eta) * self._Q(z))
         return z - 2 * self._K(self.m.AF(z), step)
+
+    def _Q(self, x: Tensor) -> Tensor:
+        """Return the part of ``x`` of which nothing is measured."""
+        AF = self.m.AF
+        return x - AF.pinv(AF(x))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sfumato._events import Told, exhausted
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, NoiseField
 from sfumato.errors import SettingsError
@@ -176,17 +177,8 @@ def _alone(
     prior = load_prior()
     for size in (_WARM, side):
         ready.wait()
-        figures = _drained(_restored(size, "average_pool:4", prior, settings, folder))
+        figures = exhausted(_restored(size, "average_pool:4", prior, settings, folder))
     results.put(figures.parts["first tile to last"])
-
-
-def _drained(events: Events) -> Figures:
-    while True:
-        try:
-            next(events)
-        except StopIteration as stop:
-            figures: Figures = stop.value
-            return figures
 
 
 def _restored(
@@ -224,19 +216,15 @@ def _run(
     evaluations, report = 0, None
     with timer.watching():
         started = time.perf_counter()
-        work = streamed.restore()
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as stop:
-                report = stop.value
-                break
+        work = Told(streamed.restore())
+        for event in work:
             if isinstance(event, Started):
                 timer.begin()
             if isinstance(event, Advanced):
                 timer.mark()
                 evaluations = event.done
             yield event
+        report = work.outcome
         seconds = time.perf_counter() - started
     assert isinstance(report, Report), "a restoration ends with its report"
     parts = dict(timer.seconds)

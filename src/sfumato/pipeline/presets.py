@@ -69,7 +69,7 @@ PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("colorize", "distortion"): Preset("rounds", 12, 0.5, 0.03, rho=_EVEN, known_start=True),
     ("colorize", "perception"): Preset("ddim", 20, 2.0, 0.02, known_start=True),
     ("deblur", "distortion"): Preset("rounds", 16, 0.6, 0.03, rho=_EVEN, known_start=True),
-    ("deblur", "perception"): Preset("ddim", 20, 1.0, 0.02, known_start=True),
+    ("deblur", "perception"): Preset("ddim", 20, 1.0, 0.02, eta=0.6, known_start=True),
     ("sense", "distortion"): Preset("rounds", 30, 2.0, 0.03, rho=_EVEN),
     ("sense", "perception"): Preset("ddim", 40, 1.0, 0.02, eta=1.0, known_start=True),
 }

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from sfumato._events import exhausted
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, NoiseField
 from sfumato.diffusion.classifier import ClassifierGuided
@@ -104,13 +105,7 @@ def restore(
     >>> tuple(result.image.shape), result.report.consistency_rmse_255 < 0.5
     ((3, 16, 16), True)
     """
-    events = stream(image, degradation, prior=prior, settings=settings, bits=bits)
-    while True:
-        try:
-            next(events)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
+    return exhausted(stream(image, degradation, prior=prior, settings=settings, bits=bits))
 
 
 def stream(

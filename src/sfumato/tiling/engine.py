@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from sfumato._events import Told
 from sfumato._typing import Images
 from sfumato.diffusion import Step
 from sfumato.operators import Window
@@ -145,20 +146,15 @@ class Engine:
                 while tiles_now := frontier.take(self._share(frontier.ready, workers.free())):
                     bound_to = canvas if paste else None
                     workers.submit([_task(level, t, bound_to, plan.corners) for t in tiles_now])
-                waiting = workers.wait()
-                finished: list[tuple[TileTask, Images]] = []
-                while True:
-                    try:
-                        evaluations += next(waiting)
-                    except StopIteration as stop:
-                        finished = stop.value
-                        break
+                waiting = Told(workers.wait())
+                for n in waiting:
+                    evaluations += n
                     yield Progress(evaluations, total)
-                for task, x in finished:
+                for task, x in waiting.outcome:
                     for part in task.free:
                         canvas.write(part, part.within(task.window).of(x))
                     frontier.finish(tiles[task.number])
-                written([tiles[task.number] for task, _ in finished])
+                written([tiles[task.number] for task, _ in waiting.outcome])
         finally:
             workers.close()
 

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, final, runtime_checkable
 
 import torch
 
+from sfumato._events import Told
 from sfumato._typing import Images
 from sfumato.errors import SettingsError, WorkerError
 from sfumato.tiling.executor import Waiting
@@ -105,16 +106,11 @@ class Bench:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                work = self._restorer().restore(unpack(batch, self._device))
-                while True:
-                    try:
-                        n = next(work)
-                    except StopIteration as stop:
-                        images = stop.value
-                        break
+                work = Told(self._restorer().restore(unpack(batch, self._device)))
+                for n in work:
                     yield Answer("counted", pack(n))
             news = sorted({(str(w.message), w.category) for w in caught}, key=str)
-            yield Answer("finished", pack((images, news), self._device))
+            yield Answer("finished", pack((work.outcome, news), self._device))
         except Exception as error:  # Not swallowed: it is raised where the batch came from.
             yield Answer("failed", pack(_portable(error)))
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from sfumato._events import Told
 from sfumato._typing import Images, Shape
 from sfumato.diffusion import Chain, Denoiser, Guidance, NoiseField, Step
 from sfumato.diffusion.arithmetic import Kernels
@@ -105,16 +106,12 @@ class Restorer:
             return first + (yield from self.restore(tasks[most:]))
         told = 0
         try:
-            work = self._at_once(tasks)
-            while True:
-                try:
-                    n = next(work)
-                except StopIteration as stop:
-                    self.room.fitted()
-                    images: list[Images] = stop.value
-                    return images
+            work = Told(self._at_once(tasks))
+            for n in work:
                 told += n
                 yield n
+            self.room.fitted()
+            return work.outcome
         except torch.OutOfMemoryError:
             if len(tasks) == 1:
                 raise
@@ -190,13 +187,10 @@ def _finished(task: TileTask, x: Images) -> Images:
 def _after(told: int, work: TileWork) -> TileWork:
     """Do work whose first ``told`` evaluations were counted before, in vain."""
     done = 0
-    while True:
-        try:
-            n = next(work)
-        except StopIteration as stop:
-            images: list[Images] = stop.value
-            return images
+    again = Told(work)
+    for n in again:
         news = max(0, min(n, done + n - told))
         done += n
         if news:
             yield news
+    return again.outcome

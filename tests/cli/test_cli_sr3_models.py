@@ -48,6 +48,11 @@ def small(tmp_path):
     return write(tmp_path / "small.png", photo(17, 25))
 
 
+@pytest.fixture
+def tiny(tmp_path):
+    return write(tmp_path / "tiny.png", photo(5, 9))
+
+
 def test_upscaling_is_exact_at_any_size(tmp_path, small, sr3):
     out = tmp_path / "large.png"
     done = sfumato("upscale", small, "-o", out, "-n", sr3, "--consistent")
@@ -65,29 +70,30 @@ def test_upscaling_is_exact_at_any_size(tmp_path, small, sr3):
     assert report_of(out)["evaluations_per_tile"] == 1
 
 
-def test_a_scale_that_takes_the_model_twice(tmp_path, small, sr3):
+def test_a_scale_that_takes_the_model_twice(tmp_path, tiny, sr3):
     out = tmp_path / "huge.png"
-    done = sfumato("upscale", small, "-o", out, "-n", sr3, "-s", 16, "--keep-job")
+    words = ("upscale", tiny, "-o", out, "-n", sr3)
+    done = sfumato(*words, "-s", 16, "--keep-job")
     assert done.code == 0, done.err
-    assert read(out).shape[:2] == (272, 400)
+    assert read(out).shape[:2] == (80, 144)
     stage = tmp_path / "huge.png.stages" / "1.tif"
-    assert read(stage).shape[:2] == (68, 100)
+    assert read(stage).shape[:2] == (20, 36)
     first = report_of(stage)["seconds"]
     # The same command again leaves the stage that is done.
     out.unlink()
-    again = sfumato("upscale", small, "-o", out, "-n", sr3, "-s", 16)
+    again = sfumato(*words, "-s", 16)
     assert again.code == 0, again.err
     assert "done already" in again.out
     assert not stage.exists()
     assert first > 0
-    odd = sfumato("upscale", small, "-o", out, "-n", sr3, "-s", 8)
+    odd = sfumato(*words, "-s", 8)
     assert (odd.code, "expected -s 16" in odd.err) == (2, True)
 
 
-def test_what_a_cascade_cannot_do_is_refused_at_once(tmp_path, small, sr3):
+def test_what_a_cascade_cannot_do_is_refused_at_once(tmp_path, tiny, sr3):
     out = tmp_path / "out"
     out.mkdir()
-    words = ("upscale", small, "-o", tmp_path / "x.png", "-n", sr3, "-s", 16)
+    words = ("upscale", tiny, "-o", tmp_path / "x.png", "-n", sr3, "-s", 16)
     for option in (("--region", "0,0,8,8"), ("--dry-run",), ("--samples", 2)):
         done = sfumato(*words, *option)
         assert (done.code, "one model at a time" in done.err) == (2, True), option
@@ -95,9 +101,9 @@ def test_what_a_cascade_cannot_do_is_refused_at_once(tmp_path, small, sr3):
     assert (done.code, "expected one picture" in done.err) == (2, True)
     assert not list(out.iterdir())
     assert not list(tmp_path.glob("*.stages"))
-    done = sfumato("upscale", small, "-o", out, "-n", sr3, "--then", sr3)
+    done = sfumato("upscale", tiny, "-o", out, "-n", sr3, "--then", sr3)
     assert done.code == 0, done.err
-    assert read(out / "small.png").shape[:2] == (272, 400)
+    assert read(out / "tiny.png").shape[:2] == (80, 144)
 
 
 def test_other_tasks_and_models_are_refused(tmp_path, small, sr3, prior):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import ShapeError
+from sfumato.nn.memory import given_memory
 from sfumato.nn.sr3_blocks import (
     Guide,
     LevelEmbedding,
@@ -185,7 +186,7 @@ def seeded_sr3(config: SR3Config, seed: int, *, checkpointing: bool = False) -> 
     """
     with torch.device("meta"):
         net = SR3(config, checkpointing=checkpointing)
-    net = net.to_empty(device="cpu")
+    net = given_memory(net)
     net.reset(torch.Generator().manual_seed(seed))
     return net
 

@@ -81,7 +81,9 @@ class LevelEmbedding(nn.Module):
 
 def frequencies() -> Tensor:
     """Return the 32 frequencies, from 1 to 100 in equal ratios."""
-    return torch.exp(torch.linspace(0.0, math.log(_HIGHEST_FREQUENCY), _N_FREQUENCIES))
+    # On the CPU even in a network without memory: to compute on "meta" torch imports for seconds.
+    logs = torch.linspace(0.0, math.log(_HIGHEST_FREQUENCY), _N_FREQUENCIES, device="cpu")
+    return torch.exp(logs)
 
 
 @final

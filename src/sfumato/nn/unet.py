@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.errors import SettingsError
+from sfumato.nn.memory import given_memory
 
 _N_FREQUENCIES = 32
 _HIGHEST_FREQUENCY = 100.0
@@ -200,13 +201,15 @@ def seeded_unet(config: UNetConfig, seed: int) -> UNet:
     """
     with torch.device("meta"):
         net = UNet(config)
-    net = net.to_empty(device="cpu")
+    net = given_memory(net)
     net.reset(torch.Generator().manual_seed(seed))
     return net
 
 
 def _frequencies() -> Tensor:
-    return torch.exp(torch.linspace(0.0, math.log(_HIGHEST_FREQUENCY), _N_FREQUENCIES))
+    # On the CPU even in a network without memory: to compute on "meta" torch imports for seconds.
+    logs = torch.linspace(0.0, math.log(_HIGHEST_FREQUENCY), _N_FREQUENCIES, device="cpu")
+    return torch.exp(logs)
 
 
 def _way_down(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.errors import ModelError
+from sfumato.nn.memory import given_memory
 from sfumato.zoo import adm
 from sfumato.zoo.model import Classifier
 from sfumato.zoo.prior import AskedPrecision, as_device
@@ -81,6 +82,6 @@ def _network(source: Source, form: ADMForm, options: ADMOptions) -> torch.nn.Mod
     )
     with torch.device("meta"):
         network = ADMClassifier(config)
-    network = network.to_empty(device="cpu")
+    network = given_memory(network)
     load_state(network, adm.tensors_of(source))
     return network

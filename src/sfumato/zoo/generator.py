@@ -14,6 +14,7 @@ from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.io.checkpoints import check_size, load_state
 from sfumato.nn import SR3
 from sfumato.nn import SR3Config as NetworkConfig
+from sfumato.nn.memory import given_memory
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -67,6 +68,6 @@ def build_generator(
     with torch.device("meta"):
         denoiser = EDMDenoiser(SR3(config.network), config.sigma_data, precision)
     check_size(denoiser, tensors, path)
-    denoiser = denoiser.to_empty(device="cpu")
+    denoiser = given_memory(denoiser)
     load_state(denoiser, tensors)
     return denoiser

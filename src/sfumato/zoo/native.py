@@ -143,13 +143,14 @@ def denoiser_of(
     from sfumato.diffusion.precondition import EDMDenoiser
     from sfumato.io.checkpoints import check_size, load_state
     from sfumato.nn import UNet
+    from sfumato.nn.memory import given_memory
     from sfumato.zoo.config import PriorConfig, parse_config
 
     config = parse_config(header, path, PriorConfig)
     with torch.device("meta"):
         denoiser = EDMDenoiser(UNet(config.network), config.sigma_data, precision)
     check_size(denoiser, tensors, path)
-    denoiser = denoiser.to_empty(device="cpu")
+    denoiser = given_memory(denoiser)
     load_state(denoiser, tensors)
     return denoiser, config
 

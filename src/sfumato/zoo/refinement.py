@@ -24,6 +24,7 @@ from sfumato.diffusion.precondition import evaluate
 from sfumato.errors import ModelError, SettingsError, ShapeError
 from sfumato.io.checkpoints import load_state
 from sfumato.io.pickles import load_pickle, some
+from sfumato.nn.memory import given_memory
 from sfumato.nn.refinement import RefinementConfig, RefinementUNet
 from sfumato.zoo.model import Prior, SuperResolution
 from sfumato.zoo.refinement_options import (
@@ -115,7 +116,7 @@ def build_network(options: RefinementOptions, tensors: Mapping[str, Tensor]) -> 
         raise ModelError(f"the tensors do not fit: {_difference(described, held)}")
     with torch.device("meta"):
         network = RefinementUNet(options.network)
-    network = network.to_empty(device="cpu")
+    network = given_memory(network)
     load_state(network, tensors)
     return network.eval().requires_grad_(False)
 

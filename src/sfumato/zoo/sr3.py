@@ -23,6 +23,7 @@ from sfumato.nn import (
     seeded_unet,
 )
 from sfumato.nn import SR3Config as NetworkConfig
+from sfumato.nn.memory import given_memory
 
 _COLOURS = 3
 
@@ -116,7 +117,7 @@ class PublicForm(BaseModel):
         assert not checkpointing, "it has none"
         with torch.device("meta"):
             net = RefinementNet(self.config)
-        net = net.to_empty(device="cpu")
+        net = given_memory(net)
         net.reset(torch.Generator().manual_seed(seed))
         return net
 
@@ -176,6 +177,6 @@ def build_sr3(
             precision=precision,
         )
     check_size(denoiser, tensors, path)
-    denoiser = denoiser.to_empty(device="cpu")
+    denoiser = given_memory(denoiser)
     load_state(denoiser, tensors)
     return denoiser

@@ -55,7 +55,7 @@ _EVEN = 1000.0
 
 #: Holes of at most this radius, in pixels, say little that their border does not: a sample of them
 #: begins at this noise, on what the border says.
-SMALL_HOLE, SMALL_HOLE_SIGMA = 8.0, 1.0
+SMALL_HOLE, SMALL_HOLE_SIGMA = 8.0, 0.25
 
 PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("generate", "perception"): Preset("ddim", 50, 80.0, 0.02, eta=0.5),

@@ -45,6 +45,10 @@ class Case:
 
 CASES = (
     Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion"),
+    Case("noise 25/255, perception", f"identity | noise:{25 / 255}", "perception"),
+    Case("half of the pixels lost, perception", "random_mask:0.5", "perception"),
+    Case("blur 2, noise 2.55/255, perception", "gaussian_blur:2 | noise:0.01", "perception"),
+    Case("4x bicubic, noise 13/255, perception", "bicubic:4 | noise:0.05", "perception", 4),
     Case("4x box, bicubic interpolation", "average_pool:4", None, 4),
     Case("4x box, distortion", "average_pool:4", "distortion", 4),
     Case("4x box, perception", "average_pool:4", "perception", 4),
@@ -94,7 +98,7 @@ def rows(
 ) -> Iterator[dict[str, object]]:
     pictures = [sfumato.read_picture(p).pixels for p in find_pictures(folder)]
     for case in CASES:
-        if only not in case.name:
+        if not any(word in case.name for word in only.split("|")):
             continue
         started, scores, distances, evaluations = time.perf_counter(), [], [], 0
         likeness, faithful, bias = [], [], []
@@ -138,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("-n", "--model", default="embedded")
-    parser.add_argument("--only", default="", help="run the tasks whose name holds this")
+    parser.add_argument("--only", default="", help="run the tasks whose name holds this, or a|b")
     parser.add_argument("--save", action="store_true", help=f"append to {FIGURES}")
     arguments = parser.parse_args()
     prior = sfumato.load_prior(arguments.model)

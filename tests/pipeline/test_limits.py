@@ -171,10 +171,16 @@ class TestSmallRange:
         assert not result.report.settings["known_start"]
         assert max(p.denoiser.sigmas) == 20.0
 
-    @pytest.mark.parametrize("objective", ["perception", "distortion"])
-    def test_small_holes_begin_with_what_their_border_says(self, objective):
+    @pytest.mark.parametrize(("objective", "first"), [("perception", 0.25), ("distortion", 1.0)])
+    def test_small_holes_begin_with_what_their_border_says(self, objective, first):
         p = prior(fixed_size=False)
         settings = make_settings(steps=2, objective=objective)
         result = restore(picture(32, 32), "box_mask:0.25", prior=p, settings=settings)
         assert result.report.settings["known_start"]
-        assert max(p.denoiser.sigmas) == 1.0
+        assert max(p.denoiser.sigmas) == first
+
+    def test_small_holes_in_noise_begin_above_it(self):
+        p = prior(fixed_size=False)
+        settings = make_settings(steps=2, objective="perception")
+        restore(picture(32, 32), "box_mask:0.25 | noise:0.2", prior=p, settings=settings)
+        assert max(p.denoiser.sigmas) == pytest.approx(1.0)

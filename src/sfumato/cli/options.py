@@ -213,7 +213,7 @@ class Shared:
         typer.Option(
             metavar="METHOD",
             help="How the input is kept to: ddnm, ddnm+, proximal, ddrm, ilvr, repaint, diffpir, "
-            "dps, pigdm, mmps, none; with options as in dps:zeta=2.",
+            "dps, pigdm, mmps, flow, none; with options as in dps:zeta=2.",
             rich_help_panel=_HOW,
         ),
     ] = None

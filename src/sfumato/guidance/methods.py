@@ -227,7 +227,7 @@ def parse_method(text: str) -> Chosen:
     >>> parse_method("dsp")
     Traceback (most recent call last):
     sfumato.errors.SettingsError: method dsp; expected one of ddnm, ddnm+, proximal, ddrm, ilvr, \
-repaint, diffpir, dps, pigdm, mmps, none; did you mean dps?
+repaint, diffpir, dps, pigdm, mmps, flow, none; did you mean dps?
     """
     name, _, rest = text.partition(":")
     method = METHODS.get(name)

@@ -261,10 +261,15 @@ def _task_preset(source: Source, objective: Objective, s: Settings) -> Preset:
         sigma = max(sigma_y, 1e-3)
         low = min(preset.sigma_min, sigma / 10)
         preset = replace(preset, sigma_max=sigma, sigma_min=low, known_start=True)
-    elif source.task == "inpaint" and source.hole_radius() * source.A.ratio <= SMALL_HOLE:
-        high = min(preset.sigma_max, SMALL_HOLE_SIGMA)
+    elif source.task == "inpaint" and objective == "perception" and _small_holes(source):
+        # The walk is to begin above the noise that its start has.
+        high = SMALL_HOLE_SIGMA if sigma_y <= SMALL_HOLE_SIGMA else 2.5 * sigma_y
         preset = replace(preset, sigma_max=high, known_start=True)
     return preset
+
+
+def _small_holes(source: Source) -> bool:
+    return source.hole_radius() * source.A.ratio <= SMALL_HOLE
 
 
 def _table(source: Source, objective: Objective, s: Settings) -> Preset:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.errors import ModelError
-from sfumato.nn.memory import given_memory
 from sfumato.zoo import adm
 from sfumato.zoo.model import Classifier
 from sfumato.zoo.prior import AskedPrecision, as_device
@@ -64,6 +63,7 @@ def _network(source: Source, form: ADMForm, options: ADMOptions) -> torch.nn.Mod
 
     from sfumato.io.checkpoints import load_state
     from sfumato.nn import ADMClassifier, ADMClassifierConfig
+    from sfumato.nn.memory import given_memory
 
     if form.resize != "resnet" or options.num_head_channels is None:
         raise ModelError(

@@ -77,7 +77,7 @@ PRESETS: dict[tuple[Task, Objective], Preset] = {
 #: The least error from a measurement with noise. Rounds put none back, and keep the measured one.
 NOISY_DISTORTION = Preset("ddim", 20, 1.0, 0.02, eta=1.0, known_start=True)
 
-#: One sample of denoising: no noise is drawn, so that none is left where the picture is flat.
+#: One sample of denoising: no noise is drawn, so that less is left where the picture is flat.
 DENOISE_FLOW = Preset("dpm-solver++", 6, 1.0, 0.02, eta=0.0, rho=3.0, known_start=True)
 
 #: What people prefer to look at, with the embedded prior.

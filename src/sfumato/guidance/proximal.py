@@ -15,6 +15,8 @@ from sfumato.guidance.tikhonov import Tikhonov
 
 #: Standard deviation of photographs in [-1, 1], as the prior sees them.
 SIGMA_DATA = 0.5
+#: Least share of fresh noise where ``A⁺`` is damped: noise is nominal within 2 % there.
+LEAST_ETA = 0.6
 
 
 def posterior_variance(sigma: float) -> float:
@@ -34,9 +36,10 @@ class Proximal(Guidance):
     direction. More of the measured noise cannot be kept, and what is kept leaves samples sharp.
     ``ε_θ`` has no share in it where something is measured, because it remembers the noise that the
     same measurement brought along in earlier steps. Elsewhere the sampler's own mixture is taken:
-    with  ``Q = I − A⁺ A``  the ``z`` above is  ``z + Q (sqrt(1 − η²) ε_θ − (1 − η) Q z)``, which
-    is nominal where ``Q`` is a projection, and within ``(1 − η)²/4`` of it (as a variance) where
-    ``A⁺`` is damped. The form of ``K`` is that of DiffPIR (arXiv 2305.08995) and Pi-GDM.
+    with  ``Q = I − A⁺ A``  the ``z`` above is  ``z + Q² (sqrt(1 − η²) ε_θ − (1 − η) z)``, which is
+    nominal where ``Q`` is a projection. Where ``A⁺`` is damped, the directions between have less
+    of it, and remember some: ``η`` is 0.6 or more there, whatever the sampler says. The form of
+    ``K`` is that of DiffPIR (arXiv 2305.08995) and Pi-GDM.
 
     ``final`` (for samplers that put no noise back) takes for ``r`` the deviation of ``x_0`` given
     the step's own noise, and keeps the data to the end.
@@ -72,8 +75,9 @@ class Proximal(Guidance):
     @override
     def mix(self, noise: Tensor, z: Tensor, step: Step) -> Tensor:
         if step.eta < 1:
-            kept = noise - step.eta * step.excess * z
-            z = z + self._Q(kept - (1 - step.eta) * self._Q(z))
+            eta = max(step.eta, LEAST_ETA) if self.m.AF.damping else step.eta
+            kept = ((1 - eta**2) / (1 - step.eta**2)) ** 0.5 * (noise - step.eta * step.excess * z)
+            z = z + self._Q(self._Q(kept - (1 - eta) * z))
         return z - 2 * self._K(self.m.AF(z), step)
 
     def _Q(self, x: Tensor) -> Tensor:

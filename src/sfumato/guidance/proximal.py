@@ -83,4 +83,4 @@ class Proximal(Guidance):
     def _Q(self, x: Tensor) -> Tensor:
         """Return the part of ``x`` of which nothing is measured."""
         AF = self.m.AF
-        return x - AF.pinv(AF(x))
+        return x - self._damped(AF(x), AF.damping**2)

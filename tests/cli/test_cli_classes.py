@@ -8,7 +8,7 @@ import torch
 from stand_in import photo, read, report_of, sfumato, write
 
 from sfumato.operators import as_degradation
-from sfumato.pipeline.files import read_source
+from sfumato.pipeline.places import read_source
 from sfumato.pipeline.problem import make_problem
 from sfumato.pipeline.vote import elect
 from sfumato.testing import adm_state_dict

@@ -7,7 +7,7 @@ from stand_in import photo, report_of, sfumato, write
 
 from sfumato.cli import commands
 from sfumato.diffusion.precondition import EDMDenoiser
-from sfumato.pipeline import files
+from sfumato.pipeline import files, places
 
 QUICK = ("--steps", 2, "-t", 32)
 
@@ -119,7 +119,7 @@ def test_a_job_that_is_there_is_left_as_it_is(tmp_path, prior, stitch):
 def test_what_is_too_large_is_refused_before_it_is_decoded(
     tmp_path, prior, monkeypatch, n, options, limit
 ):
-    monkeypatch.setattr(files, "LIMIT_PIXELS", 624)
+    monkeypatch.setattr(places, "LIMIT_PIXELS", 624)
     monkeypatch.setattr(files, "open_windows", lambda *_, **__: pytest.fail("it was decoded"))
     for k in range(n):
         write(tmp_path / "in" / f"{k:02}.png", photo(25, 25))
@@ -133,7 +133,7 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(
 
 @pytest.mark.parametrize("side", [16, 32])
 def test_a_tiled_tiff_may_have_any_size_if_its_tiles_have_not(tmp_path, prior, monkeypatch, side):
-    monkeypatch.setattr(files, "LIMIT_PIXELS", 624)
+    monkeypatch.setattr(places, "LIMIT_PIXELS", 624)
     source = write(tmp_path / "a.tif", photo(40, 40), tile=True, tile_width=side, tile_height=side)
     words = ("denoise", source, "-o", tmp_path / "out.tif", "-n", prior, "--noise", 0.1)
     assert sfumato(*words, *QUICK[2:], "--dry-run").code == (0 if side == 16 else 1)

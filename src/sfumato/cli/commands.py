@@ -237,7 +237,7 @@ class _Rehearsal:
         from sfumato.io._parts import copy_head
         from sfumato.io.masters import check_master
         from sfumato.io.storage import address, name_of, shown
-        from sfumato.pipeline.files import check_limit
+        from sfumato.pipeline.places import check_limit
 
         names = f"{shown(file)} -> {shown(target)}"
         head = copy_head(file)[0] if address(file) else None
@@ -354,7 +354,7 @@ def _check_names(todo: Todo, samples: int) -> None:
     """Refuse a folder where what is written beside one result would be another one."""
     if samples == 1 or len(todo.files) == 1:
         return
-    from sfumato.pipeline.files import beside
+    from sfumato.pipeline.places import beside
 
     targets = {todo.target(file): file for file in todo.files}
     for target, file in targets.items():

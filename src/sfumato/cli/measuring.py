@@ -68,7 +68,7 @@ def degrade(
     """Make a measurement for experiments."""
     from sfumato.io.storage import shown
     from sfumato.operators import parse
-    from sfumato.pipeline.files import degrade_file
+    from sfumato.pipeline.measuring import degrade_file
 
     words = parse(degradation)
     todo = todo_of(input, output, recursive=recursive)
@@ -116,7 +116,7 @@ def project(
     """Make any program's output agree exactly with the input it was made from."""
     from sfumato.operators import parse
     from sfumato.pipeline import make_settings
-    from sfumato.pipeline.files import project_file
+    from sfumato.pipeline.measuring import project_file
     from sfumato.zoo import load_prior
 
     words, settings = parse(degradation), make_settings(steps=steps, seed=seed)

@@ -13,7 +13,7 @@ from sfumato.errors import SettingsError
 from sfumato.guidance import start_image
 from sfumato.io.windows import open_windows
 from sfumato.operators import Degradation, Window
-from sfumato.pipeline.files import check_limit, read_source
+from sfumato.pipeline.places import check_limit, read_source
 from sfumato.pipeline.problem import Problem, Source, make_problem
 from sfumato.pipeline.source import FileSource, streams
 from sfumato.zoo import Classifier, Prior

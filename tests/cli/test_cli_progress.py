@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from stand_in import photo, sfumato, write
 
-from sfumato.cli import commands, running
-from sfumato.cli.running import Screen, Todo, run_over, spoken
+from sfumato.cli import commands
+from sfumato.cli import screen as screens
+from sfumato.cli.running import run_over
+from sfumato.cli.screen import Screen, spoken
+from sfumato.cli.todo import Todo
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import ImageError
 
@@ -140,7 +143,7 @@ def test_where_nobody_reads_the_run_ends(tmp_path, album, prior, monkeypatch):
     def closed(line):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    monkeypatch.setattr(running, "say", closed)
+    monkeypatch.setattr(screens, "say", closed)
     there = tmp_path / "failed.json"
     done = upscale(album, tmp_path / "out", prior, "--continue-on-error", "--failed", there)
     assert (done.code, done.err) == (1, "")
@@ -165,7 +168,7 @@ def test_without_a_terminal_there_is_no_bar(tmp_path, album, prior, how):
 
 
 def test_a_bar_that_is_asked_for(tmp_path, album, prior, monkeypatch):
-    monkeypatch.setattr(running, "_PAUSE", 0.0)
+    monkeypatch.setattr(screens, "_PAUSE", 0.0)
     (album / "bad.png").unlink()
     done = upscale(album, tmp_path / "out", prior, "--progress", "bar")
     assert done.code == 0
@@ -219,7 +222,7 @@ def test_fifty_thousand_files_start_at_once(tmp_path, prior, monkeypatch):
 def test_memory_does_not_grow_with_the_files(monkeypatch):
     n, told = 100_000, []  # a byte a file: whatever else goes on is small beside it
     todo = Todo([Path(f"in/{k}.png") for k in range(n)], Path("out"), Path("in"))
-    monkeypatch.setattr(running, "say", lambda line: told.append(0) if not told else None)
+    monkeypatch.setattr(screens, "say", lambda line: told.append(0) if not told else None)
     with Screen("none", todo) as screen:
         tracemalloc.start()
         run_over(

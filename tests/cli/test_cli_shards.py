@@ -4,7 +4,7 @@ import pytest
 from stand_in import photo, sfumato, write
 
 from sfumato.cli.options import Share
-from sfumato.cli.running import todo_of
+from sfumato.cli.todo import todo_of
 
 BOX = ("--kernel", "box", "-s", 2, "--steps", 1, "-t", 32)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from sfumato._events import Told
-from sfumato.cli.running import Screen, Todo
+from sfumato.cli.screen import Screen
+from sfumato.cli.todo import Todo
 
 E = TypeVar("E")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from sfumato.cli import recipes
 from sfumato.cli.bars import behind_a_bar, progress_bar
 from sfumato.cli.cascades import Kernel
 from sfumato.cli.options import Objective, Precision
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 if TYPE_CHECKING:
     from sfumato.pipeline import Event

@@ -16,7 +16,8 @@ import typer
 from sfumato.cli.commands import NoiseOption, run_words, with_noise
 from sfumato.cli.groups import with_group
 from sfumato.cli.options import Input, Shared
-from sfumato.cli.running import guarded, say, todo_of
+from sfumato.cli.saying import guarded, say
+from sfumato.cli.todo import todo_of
 
 ThenOption = Annotated[
     list[str] | None,

@@ -16,16 +16,10 @@ from sfumato.cli.options import (
     Input,
     Shared,
 )
-from sfumato.cli.running import (
-    Screen,
-    Todo,
-    drain,
-    guarded,
-    run_over,
-    spoken,
-    there_is,
-    todo_of,
-)
+from sfumato.cli.running import drain, run_over
+from sfumato.cli.saying import guarded
+from sfumato.cli.screen import Screen, spoken
+from sfumato.cli.todo import Todo, there_is, todo_of
 from sfumato.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 if TYPE_CHECKING:
     from sfumato.pipeline.doctor import Timed

@@ -10,7 +10,7 @@ import typer
 from sfumato.cli.bars import behind_a_bar
 from sfumato.cli.groups import with_group
 from sfumato.cli.networks import NETWORKS, NetworkFiles
-from sfumato.cli.running import fail, guarded, say
+from sfumato.cli.saying import fail, guarded, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

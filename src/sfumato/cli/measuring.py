@@ -19,16 +19,10 @@ from sfumato.cli.options import (
     SkipOption,
     WorkOption,
 )
-from sfumato.cli.running import (
-    Screen,
-    drain,
-    guarded,
-    lines_of,
-    run_over,
-    say,
-    there_is,
-    todo_of,
-)
+from sfumato.cli.running import drain, run_over
+from sfumato.cli.saying import guarded, say
+from sfumato.cli.screen import Screen, lines_of
+from sfumato.cli.todo import there_is, todo_of
 
 if TYPE_CHECKING:
     from sfumato.io.staging import Staged

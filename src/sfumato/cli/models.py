@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 models_app = typer.Typer(no_args_is_help=True, help="The priors at hand.")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from sfumato.cli.running import emit, fail
+from sfumato.cli.saying import emit, fail
 
 if TYPE_CHECKING:
     from sfumato.cli.classes import Asked

@@ -14,7 +14,7 @@ from typing_extensions import override
 from sfumato.cli.bars import behind_a_bar
 from sfumato.cli.groups import with_group
 from sfumato.cli.networks import NetworkFiles
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 if TYPE_CHECKING:
     from sfumato.evaluation.benchmark import Began, Event

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 
 @guarded

@@ -12,7 +12,7 @@ import typer
 
 from sfumato._events import Told
 from sfumato.cli.bars import progress_bar
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

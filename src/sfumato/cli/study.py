@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.running import guarded, say
+from sfumato.cli.saying import guarded, say
 
 study_app = typer.Typer(
     help="Ask people which picture was taken by a camera, and count whom it fooled.",

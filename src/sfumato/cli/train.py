@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 import typer
 
 from sfumato.cli.groups import with_group
-from sfumato.cli.running import guarded
+from sfumato.cli.saying import guarded
 from sfumato.cli.training_display import Display, training_progress
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from stand_in import photo, sfumato, write
 
 from sfumato.operators import parse
 from sfumato.pipeline import Settings, restore
-from sfumato.pipeline.estimate import LiveTensors, Outlook, Pace, Trial, pixels_of
+from sfumato.pipeline.estimate import Outlook
+from sfumato.pipeline.pace import Pace, pixels_of
+from sfumato.pipeline.trial import LiveTensors, Trial
 from sfumato.zoo import load_prior
 
 IMAGE = 3 * 4 * 128 * 128

@@ -7,10 +7,10 @@ from sfumato.diffusion.classifier import ClassifierGuided, NoisyClassifier
 from sfumato.diffusion.schedule import linear_alpha_bar
 from sfumato.operators import as_degradation
 from sfumato.pipeline import make_settings
-from sfumato.pipeline.estimate import networks_of
 from sfumato.pipeline.problem import make_problem
 from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Run
+from sfumato.pipeline.trial import networks_of
 from sfumato.zoo import Classifier, load_prior
 
 SIDE = 16

@@ -13,8 +13,8 @@ from sfumato.diffusion.published import PublishedDenoiser
 from sfumato.errors import SettingsError
 from sfumato.io import Picture, write_picture
 from sfumato.pipeline import make_settings, restore
-from sfumato.pipeline.estimate import Trial
 from sfumato.pipeline.limits import at_most
+from sfumato.pipeline.trial import Trial
 from sfumato.tiling import TilePlan
 from sfumato.zoo import Prior
 

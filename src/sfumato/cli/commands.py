@@ -219,7 +219,7 @@ class _Rehearsal:
     """A dry run: says what each file takes, and all together."""
 
     def __init__(self, job: _Job, screen: Screen, n_files: int) -> None:
-        from sfumato.pipeline.estimate import Trial
+        from sfumato.pipeline.trial import Trial
 
         self._job, self._screen, self._n = job, screen, n_files
         self._trial = Trial(job.prior, job.shared.device, once=n_files > _FEW)

@@ -17,7 +17,7 @@ from sfumato.cli.todo import Todo
 
 if TYPE_CHECKING:
     from sfumato.pipeline import Report, Started
-    from sfumato.pipeline.estimate import Pace
+    from sfumato.pipeline.pace import Pace
 
 #: Progress is told no more often than this, in seconds.
 _PAUSE = 0.25
@@ -184,7 +184,7 @@ def _named(failure: Mapping[str, object]) -> str:
 
 
 def _pace(todo: Todo) -> Pace:
-    from sfumato.pipeline.estimate import Pace, pixels_of
+    from sfumato.pipeline.pace import Pace, pixels_of
 
     return Pace(len(todo.files), lambda k: pixels_of(todo.files[k]), time.monotonic)
 

@@ -7,23 +7,14 @@ counted, and scaled by pixels.
 from __future__ import annotations
 
 import json
-import resource
-import sys
-import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from typing_extensions import override
 
-from sfumato.diffusion import Conditional, denoise, linearised
-from sfumato.errors import SfumatoError
 from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
 from sfumato.io.windows import PictureWindows, picture_shape
@@ -35,14 +26,11 @@ from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Run
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
+from sfumato.pipeline.trial import Trial
 from sfumato.zoo import Prior
 
-#: A network takes about so much more than its tensors, which are what can be counted.
-_WORKSPACE = 1.8
 #: What is held while the file is written.
 _WRITING_BYTES = 32 << 20
-#: Sides in pixels: of the tile that a network's memory is counted on, of the largest one timed.
-_COUNTED, _TIMED = 128, 512
 
 
 @dataclass(frozen=True)
@@ -271,225 +259,3 @@ def _canvas_bytes(height: int, width: int, channels: int, bits: int) -> int:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:13].strip(chr(34))}…"
-
-
-@final
-class Trial:
-    """What a prior takes for a tile: tried out for about a second, once for each size of tile.
-
-    With ``once`` only the first size is tried, and others are scaled by their pixels.
-    """
-
-    def __init__(self, prior: Prior, device: str = "cpu", *, once: bool = False) -> None:
-        self._denoiser, self._device, self._once = prior.denoiser, torch.device(device), once
-        #: The one size that the network sees, if there is but one.
-        self._side = prior.tile if prior.fixed_size else None
-        self._seconds: dict[tuple[int, int, int, int], float] = {}
-        self._bytes: dict[int, float] = {}
-        #: What the program itself takes, with the prior.
-        self.program_bytes = resident_bytes()
-
-    def bytes_per_pixel(self, passes: int = 0) -> float:
-        """Return what the network takes for each pixel of a tile, counted on a small one."""
-        if passes not in self._bytes:
-            live, side = LiveTensors(), self._side or _COUNTED
-            with live:
-                self._evaluate(side, side, 1, passes)
-            self._bytes[passes] = _WORKSPACE * live.peak_bytes / side**2
-        return self._bytes[passes]
-
-    @property
-    def weights_bytes(self) -> int:
-        """What the network itself takes."""
-        return sum(w.nbytes for net in networks_of(self._denoiser) for w in net.parameters())
-
-    def seconds(self, height: int, width: int, batch: int = 1, passes: int = 0) -> float:
-        """Return the seconds of one evaluation of a tile, of ``batch`` that are done together.
-
-        With so many ``passes`` back through the network.
-        """
-        # One small tile does not keep a GPU busy; a CPU it does.
-        batch = 1 if self._device.type == "cpu" else batch
-        if self._side:
-            height = width = self._side
-        size = min(height, _TIMED), min(width, _TIMED), batch, passes
-        if self._once and self._seconds:
-            size = next(iter(self._seconds))
-        if size not in self._seconds:
-            self._seconds[size] = self._time(*size)
-        share: float = height * width / (size[0] * size[1])
-        return share * self._seconds[size]
-
-    def _time(self, height: int, width: int, batch: int, passes: int) -> float:
-        """Evaluate until a second is over; the first time does not count if there is another."""
-        took: list[float] = []
-        while sum(took) < 1 and len(took) < 10:
-            began = time.perf_counter()
-            self._evaluate(height, width, batch, passes)
-            took.append(time.perf_counter() - began)
-        counted = took[1:] or took
-        each: int = getattr(self._denoiser, "evaluations", 1)
-        return sum(counted) / len(counted) / batch / each
-
-    def _evaluate(self, height: int, width: int, batch: int, passes: int) -> None:
-        x = torch.full((batch, 3, height, width), 0.1, device=self._device)
-        D, c = self._denoiser, x if isinstance(self._denoiser, Conditional) else None
-        if passes:
-            x_0, pull = linearised(lambda x_t, sigma: denoise(D, x_t, sigma, c), x, 1.0)
-            for _ in range(passes):
-                pull(x_0)
-        else:
-            denoise(D, x, 1.0, c)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-
-
-def networks_of(denoiser: object) -> list[torch.nn.Module]:
-    """Return the networks in a denoiser, also where guidance is wrapped around it."""
-    if isinstance(denoiser, torch.nn.Module):
-        return [denoiser]
-    inner = [getattr(denoiser, name, None) for name in ("denoiser", "classifier")]
-    return [net for part in inner if part is not None for net in networks_of(part)]
-
-
-def resident_bytes() -> int:
-    """Return the most memory that this process has had so far."""
-    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    return peak if sys.platform == "darwin" else peak << 10
-
-
-@final
-class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made within ``with`` and still there.
-
-    >>> with LiveTensors() as live:
-    ...     for _ in range(3):
-    ...         x = torch.zeros(1000) + 1
-    >>> live.peak_bytes
-    12000
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak_bytes = self._bytes = 0
-        self._known: dict[int, object] = {}
-
-    @override
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: Any = (),
-        kwargs: Any = None,
-    ) -> Any:
-        """Compute, and count what is new."""
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, n_bytes = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-
-        def gone(_: object) -> None:
-            self._bytes -= n_bytes
-            del self._known[key]
-
-        self._known[key] = weakref.ref(storage, gone)
-        self._bytes += n_bytes
-        self.peak_bytes = max(self.peak_bytes, self._bytes)
-
-
-#: Of many pictures the headers of so many are read ahead, for no longer than this at a time.
-_SAMPLE, _SAMPLE_SECONDS = 64, 0.05
-
-
-@final
-class Pace:
-    """The time left for pictures that are restored one after the other, by pixels.
-
-    ``pixels_of(k)`` reads the size of picture ``k``; 0 where it cannot. Of many pictures some are
-    asked, spread over all of them and a few at a time, and their mean stands for the others.
-    """
-
-    def __init__(
-        self, n: int, pixels_of: Callable[[int], int], clock: Callable[[], float]
-    ) -> None:
-        self._n, self._pixels_of, self._clock = n, pixels_of, clock
-        m = min(n, _SAMPLE)
-        # Shuffled: the first few that are read are to stand for all.
-        self._unread = sorted((i * n // m for i in range(m)), key=lambda k: k * 0.618 % 1)
-        self._ahead: dict[int, int] = {}
-        #: Pixels restored and the seconds it took; pixels and number of the pictures begun.
-        self._done, self._begun = (0.0, 0.0), (0, 0)
-        self.begin(0)
-
-    def begin(self, k: int) -> None:
-        """Take in that picture ``k`` is next, and that those before are done or left out."""
-        self._k, self._start, self._size = k, self._clock(), 0
-        self._first, self._second, self._share = 0.0, 0.0, 0.0
-        self._ahead = {j: pixels for j, pixels in self._ahead.items() if j >= k}
-
-    def advance(self, done: int, total: int) -> None:
-        """Take in how far the picture is.
-
-        It may begin with what an earlier run has done, which costs nothing now.
-        """
-        self._share = done / total
-        if not self._first:
-            self._first = self._share
-        elif not self._second:
-            self._second = self._share
-
-    def left(self) -> float | None:
-        """Return the seconds left; None where nobody knows yet."""
-        pixels, seconds = self._worked() if self._second else self._done
-        if not pixels:
-            return None
-        return seconds / pixels * (self._pixels() * (1 - self._share) + self._to_come())
-
-    def finish(self) -> None:
-        """Take in that the picture is done."""
-        self._share = 1.0
-        self._done = self._worked()
-
-    def _worked(self) -> tuple[float, float]:
-        """Return the pixels restored so far, and the seconds it took."""
-        # One step before the first that was told of.
-        before = max(0.0, 2 * self._first - self._second) if self._second else 0.0
-        pixels, seconds = self._done
-        pixels += self._pixels() * (self._share - before)
-        return pixels, seconds + self._clock() - self._start
-
-    def _pixels(self) -> int:
-        """Return the size of this picture; the mean, where it does not tell."""
-        if not self._size:
-            pixels, n = self._begun
-            size = self._ahead.pop(self._k, 0) or self._pixels_of(self._k)
-            self._begun = (pixels + size, n + 1) if size else self._begun
-            self._size = size or pixels // max(1, n) or 1
-        return self._size
-
-    def _to_come(self) -> float:
-        """Return the pixels of all pictures after this one."""
-        end = self._clock() + _SAMPLE_SECONDS
-        while self._unread and self._clock() < end:
-            k = self._unread.pop()
-            if k > self._k and (size := self._pixels_of(k)):
-                self._ahead[k] = size
-        known = sum(self._ahead.values())
-        pixels, n = self._begun
-        mean = (pixels + known) / max(1, n + len(self._ahead))
-        return known + mean * (self._n - 1 - self._k - len(self._ahead))
-
-
-def pixels_of(path: Path) -> int:
-    """Return the number of a picture's pixels, from its header; 0 where it cannot be read."""
-    try:
-        _, height, width = picture_shape(path)
-    except (SfumatoError, OSError, UnicodeEncodeError):
-        return 0
-    return height * width

@@ -10,7 +10,8 @@ from sfumato.diffusion import resampled, upsampled
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import SettingsError
 from sfumato.nn import UNetConfig, seeded_unet
-from sfumato.pipeline import Settings
+from sfumato.pipeline import Settings, augment
+from sfumato.pipeline.refinement import Regression
 from sfumato.zoo import Prior, SuperResolution
 
 SCALE = 4
@@ -89,6 +90,24 @@ def test_the_regression_is_one_evaluation():
     assert restored(model, y=y, objective="distortion").report.consistency_rmse_255 < 0.5
 
 
+@pytest.mark.parametrize("k", [1, 3, 4, 7])
+def test_a_regression_in_eight_orientations_does_not_care_for_one(k):
+    task, condition = a_model().super_resolution, upsampled(2 * picture()[None] - 1, SCALE)
+
+    def turned_back(n, k):
+        turned = augment.oriented(condition, k)
+        return augment.restored(Regression(task, n).given(turned)(turned, 1.0), k)
+
+    torch.testing.assert_close(turned_back(8, k), turned_back(8, 0), atol=1e-5, rtol=0)
+    assert not torch.allclose(turned_back(1, k), turned_back(1, 0), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("steps", "n"), [(None, 1), (2, 2), (8, 8)])
+def test_steps_of_a_regression_are_orientations(steps, n):
+    result = restored(a_model(), objective="distortion", steps=steps)
+    assert result.report.evaluations_per_tile == result.report.settings["steps"] == n
+
+
 @pytest.mark.parametrize("stitch", ["joint", "mask-shift"])
 def test_tiles_see_the_condition_of_the_whole_image(stitch):
     """With a denoiser that says its condition, tiles make the interpolated picture."""
@@ -125,7 +144,7 @@ def test_other_tasks_are_refused(degradation):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "distortion", "steps": 4}, "expected one evaluation"),
+        ({"objective": "distortion", "steps": 9}, "expected one evaluation, or up to 8"),
         ({"objective": "distortion", "schedule": (1.0,)}, "expected one evaluation"),
         ({"schedule": (1.0, 0.5), "steps": 3}, "expected one of them"),
         ({"levels": 2}, "2 levels with an SR3 model"),

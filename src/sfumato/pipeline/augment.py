@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser
 from sfumato.guidance.clipping import completion
+
+#: Ways to turn and mirror a picture.
+ORIENTATIONS = 8
 
 
 def oriented(x: Tensor, k: int) -> Tensor:
@@ -31,6 +34,18 @@ def restored(x: Tensor, k: int) -> Tensor:
     return x.flip(axes) if axes else x
 
 
+def averaged(answer: Callable[[Images], Images], x: Images, n: int = ORIENTATIONS) -> Images:
+    """Return the mean of ``answer`` over the first ``n`` orientations of ``x``, turned back.
+
+    >>> x = torch.arange(4.0).reshape(1, 1, 2, 2)
+    >>> averaged(lambda u: u.cumsum(3), x, 2)
+    tensor([[[[0.5000, 1.0000],
+              [3.5000, 4.0000]]]])
+    """
+    answers = (restored(answer(oriented(x, k)), k) for k in range(n))
+    return torch.stack(list(answers)).mean(0) if n > 1 else next(answers)
+
+
 class AlternatingOrientation:
     """Evaluate the denoiser in another orientation at each noise level of a walk.
 
@@ -39,7 +54,7 @@ class AlternatingOrientation:
 
     def __init__(self, denoiser: Denoiser, sigmas: Sequence[float]) -> None:
         self.denoiser = denoiser
-        self._k = {sigma: i % 8 for i, sigma in enumerate(sigmas)}
+        self._k = {sigma: i % ORIENTATIONS for i, sigma in enumerate(sigmas)}
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
@@ -50,15 +65,14 @@ class AlternatingOrientation:
 class OrientationEnsemble:
     """Average the denoiser over all eight orientations: eight evaluations."""
 
-    evaluations = 8
+    evaluations = ORIENTATIONS
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
-        estimates = [restored(self.denoiser(oriented(x_t, k), sigma), k) for k in range(8)]
-        return torch.stack(estimates).mean(0)
+        return averaged(lambda x: self.denoiser(x, sigma), x_t)
 
 
 class Unclipped:

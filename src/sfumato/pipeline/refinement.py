@@ -8,6 +8,7 @@ from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, resampled
 from sfumato.errors import SettingsError, ShapeError
 from sfumato.operators import AveragePool, Bicubic, links
+from sfumato.pipeline.augment import ORIENTATIONS, averaged
 from sfumato.pipeline.presets import Preset
 from sfumato.pipeline.problem import Source
 from sfumato.pipeline.settings import Objective, Settings
@@ -33,9 +34,10 @@ def check_fits(name: str, model: SuperResolution, source: Source) -> None:
 def sr3_preset(
     model: SuperResolution, objective: Objective, s: Settings
 ) -> tuple[Preset, tuple[float, ...]]:
-    """Return how an SR3 model is used: one regression, or a walk through its own schedule.
+    """Return how an SR3 model is used: its regression, or a walk through its own schedule.
 
-    A schedule for another number of steps than the model's own runs through the same noise levels.
+    The steps of a regression are the orientations that it is the mean of. A schedule for another
+    number of steps than the model's own runs through the same noise levels.
     """
     if objective == "distortion":
         if model.regression is None:
@@ -43,13 +45,14 @@ def sr3_preset(
                 "objective distortion with an SR3 model that knows no regression",
                 expected="perception",
             )
-        if s.sampler not in (None, "rounds") or (s.steps or 1) > 1 or s.schedule:
+        n = s.steps or 1
+        if s.sampler not in (None, "rounds") or n > ORIENTATIONS or s.schedule:
             raise SettingsError(
-                f"{s.steps or 1} steps of {s.sampler or 'a schedule'} for a regression",
-                expected="one evaluation",
+                f"{n} steps of {s.sampler or 'a schedule'} for a regression",
+                expected=f"one evaluation, or up to {ORIENTATIONS} in other orientations",
                 do="use --objective perception for samples",
             )
-        return Preset("rounds", 1, 1.0, 1.0), (1.0,)
+        return Preset("rounds", n, 1.0, 1.0), (1.0,)
     if not model.samples:
         raise SettingsError("samples of a regression model", expected="--objective distortion")
     if s.schedule and s.steps not in (None, len(s.schedule)):
@@ -70,16 +73,24 @@ def sr3_preset(
 
 @final
 class Regression:
-    """The model's answer without an image, as a denoiser that looks at its condition only."""
+    """The model's answer without an image, as a denoiser that looks at its condition only.
 
-    def __init__(self, model: SuperResolution) -> None:
+    It is the mean of the answers in the first ``evaluations`` of eight orientations.
+    """
+
+    def __init__(self, model: SuperResolution, evaluations: int = 1) -> None:
         self.model = model
+        self.evaluations = evaluations
 
     def given(self, condition: Images) -> Denoiser:
         """Return the denoiser of images with this condition."""
         regression = self.model.regression
         assert regression is not None, "the settings were checked"
-        return lambda x_t, sigma: regression(condition)
+
+        def denoiser(x_t: Images, sigma: float) -> Images:
+            return averaged(regression, condition, self.evaluations)
+
+        return denoiser
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Refuse: there is nothing to look at."""

@@ -141,7 +141,7 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         objective=objective,
         method=str(chosen),
         sampler=sampler,
-        steps=len(schedule),
+        steps=len(schedule) if sigmas is None else preset.steps,
         eta=preset.eta if s.eta is None else s.eta,
         schedule=schedule,
         known_start=preset.known_start,

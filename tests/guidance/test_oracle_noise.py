@@ -113,12 +113,12 @@ def test_the_operators_above_have_directions_of_different_gain():
 
 
 @by_name
-@pytest.mark.parametrize(("sigma_y", "travel"), [(0.1, (2, 2)), (0.3, (1, 1))])
-def test_proximal(sampler, sigma_y, travel):
+@pytest.mark.parametrize("sigma_y", [0.1, 0.3])
+def test_proximal(sampler, sigma_y):
     """It takes no noise that remembers the measurement, whatever η is; A⁺ is damped here."""
     x_0, m = measure(Convolution(SHAPE, motion_kernel(7.0, 30.0)), sigma_y)
     assert m.AF.damping
-    check(sampler, Proximal(m), x_0, travel=travel, seed=0)
+    check(sampler, Proximal(m), x_0, travel=(2, 2), seed=0)
 
 
 @by_name

@@ -83,7 +83,7 @@ def restore_file(
             check_output(path)
     refuse_overwriting([*pictures, proof], [source, *files_of(degradation)])
     check_report(proof)
-    order = _Order(
+    request = _Request(
         source,
         target,
         proof,
@@ -97,15 +97,15 @@ def restore_file(
         restart=restart,
     )
     if region is not None:
-        return (yield from order.restore_region(region))
-    order = replace(order, settings=as_begun(order.job, settings, restart=restart))
-    if tiles := order.by_tiles():
-        return (yield from order.restore_by_tiles(*tiles, executor))
-    return (yield from order.restore_in_memory())
+        return (yield from request.restore_region(region))
+    request = replace(request, settings=as_begun(request.job, settings, restart=restart))
+    if tiles := request.by_tiles():
+        return (yield from request.restore_by_tiles(*tiles, executor))
+    return (yield from request.restore_in_memory())
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Request:
     """What is to be made of which file, and the three ways to make it."""
 
     source: Path
@@ -179,12 +179,8 @@ class _Order:
 
     def restore_in_memory(self) -> Events:
         """Hold the picture in memory, and keep in the job how far it has come."""
-        degradation, prior, settings, device = (
-            self.degradation,
-            self.prior,
-            self.settings,
-            self.device,
-        )
+        degradation, device = self.degradation, self.device
+        prior, settings = self.prior, self.settings
         self._check_in_memory()
         read = read_source(self.source, limit_pixels=self.limit_pixels)
         channels, height, width = read.y.shape

@@ -47,7 +47,7 @@ def side_by_side(pictures, path):
     row.save(path)
 
 
-def restore_with_bar(measurement, degradation, prior, title):
+def restore_with_bar(measurement, degradation, title):
     """Restore, drawing a progress bar; return the result."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -60,7 +60,7 @@ def restore_with_bar(measurement, degradation, prior, title):
         TextColumn("{task.completed}/{task.total} evaluations"),
         TimeRemainingColumn(),
     )
-    events = sfumato.stream(measurement, degradation, prior=prior)
+    events = sfumato.stream(measurement, degradation)
     with Progress(*columns) as bar:
         task = bar.add_task(title, total=None)
         while True:
@@ -99,12 +99,11 @@ def main():
 
     started = time.perf_counter()
     photo = sfumato.read_picture(PHOTOS / "chelsea.png").pixels
-    prior = sfumato.load_prior()
     arguments.out.mkdir(exist_ok=True)
     for name, title, text, damage in TASKS:
         degradation = sfumato.parse(text)
         y, before = measure(photo, degradation)
-        result = restore_with_bar((y * 255).round() / 255, degradation, prior, title)
+        result = restore_with_bar((y * 255).round() / 255, degradation, title)
         report = result.report
         figures = (
             f"PSNR {float(psnr(result.image, photo)):.2f} dB, "

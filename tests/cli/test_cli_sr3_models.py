@@ -67,7 +67,40 @@ def test_upscaling_is_exact_at_any_size(tmp_path, small, sr3):
     assert report_of(out)["evaluations_per_tile"] == 3
     one = sfumato("upscale", small, "-o", out, "-n", sr3, "--objective", "distortion")
     assert one.code == 0, one.err
-    assert report_of(out)["evaluations_per_tile"] == 1
+    assert report_of(out)["evaluations_per_tile"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "sr3"),
+        (["-s", 4, "--kernel", "box", "--objective", "distortion"], "sr3"),
+        (["-n", "embedded"], "embedded"),
+        (["-s", 2], "embedded"),
+        (["--noise", 0.02], "embedded"),
+        (["--method", "ddnm"], "embedded"),
+    ],
+)
+def test_what_comes_with_the_package_is_chosen_by_the_task(tmp_path, tiny, options, name):
+    out = tmp_path / "large.png"
+    done = sfumato("upscale", tiny, "-o", out, "--steps", 1, *options)
+    assert done.code == 0, done.err
+    assert report_of(out)["model"] == name
+    words = f"{'average_pool' if '--kernel' in options else 'bicubic'}:4"
+    if name == "sr3":
+        by_words = tmp_path / "by-words.png"
+        restored = ("restore", tiny, "-o", by_words, "-d", words, "--steps", 1)
+        objective = ("--objective", report_of(out)["settings"]["objective"])
+        assert sfumato(*restored, *objective).code == 0
+        assert report_of(by_words)["model"] == name
+        assert (read(by_words) == read(out)).all()
+
+
+def test_a_cascade_begins_with_it(tmp_path, tiny, sr3):
+    out = tmp_path / "huge.png"
+    done = sfumato("upscale", tiny, "-o", out, "--then", sr3, "--steps", 1)
+    assert done.code == 0, done.err
+    assert read(out).shape[:2] == (80, 144)
 
 
 def test_a_scale_that_takes_the_model_twice(tmp_path, tiny, sr3):

@@ -10,8 +10,9 @@ from sfumato.diffusion import resampled, upsampled
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import SettingsError
 from sfumato.nn import UNetConfig, seeded_unet
+from sfumato.operators import parse
 from sfumato.pipeline import Settings, augment
-from sfumato.pipeline.refinement import Regression
+from sfumato.pipeline.refinement import Regression, embedded_for
 from sfumato.zoo import Prior, SuperResolution
 
 SCALE = 4
@@ -80,9 +81,9 @@ def test_the_result_downsamples_to_the_input(kernel, stitch):
     assert free.report.consistency_rmse_255 > 1
 
 
-def test_the_regression_is_one_evaluation():
+def test_the_regression_in_one_step_is_one_evaluation():
     y, model = picture(), a_model()
-    result = restored(model, y=y, objective="distortion", method="none")
+    result = restored(model, y=y, objective="distortion", method="none", steps=1)
     expected = model.super_resolution.regression(upsampled(2 * y[None] - 1, SCALE))
     expected = (255 * (expected.clamp(-1, 1) + 1) / 2).round() / 255
     torch.testing.assert_close(result.image, expected[0], atol=1e-6, rtol=0)
@@ -102,7 +103,7 @@ def test_a_regression_in_eight_orientations_does_not_care_for_one(k):
     assert not torch.allclose(turned_back(1, k), turned_back(1, 0), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("steps", "n"), [(None, 1), (2, 2), (8, 8)])
+@pytest.mark.parametrize(("steps", "n"), [(None, 8), (1, 1), (2, 2)])
 def test_steps_of_a_regression_are_orientations(steps, n):
     result = restored(a_model(), objective="distortion", steps=steps)
     assert result.report.evaluations_per_tile == result.report.settings["steps"] == n
@@ -144,8 +145,8 @@ def test_other_tasks_are_refused(degradation):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "distortion", "steps": 9}, "expected one evaluation, or up to 8"),
-        ({"objective": "distortion", "schedule": (1.0,)}, "expected one evaluation"),
+        ({"objective": "distortion", "steps": 9}, "expected up to 8 evaluations"),
+        ({"objective": "distortion", "schedule": (1.0,)}, "expected up to 8 evaluations"),
         ({"schedule": (1.0, 0.5), "steps": 3}, "expected one of them"),
         ({"levels": 2}, "2 levels with an SR3 model"),
         ({"sampler": "rounds"}, "sampler rounds with an SR3 model"),
@@ -160,7 +161,7 @@ def test_settings_that_make_no_sense(settings, message):
 
 def test_a_regression_model_is_used_as_one():
     model = a_model(samples=False)
-    assert restored(model).report.evaluations_per_tile == 1
+    assert restored(model).report.evaluations_per_tile == 8
     with pytest.raises(SettingsError, match="--objective distortion"):
         restored(model, objective="perception")
 
@@ -173,6 +174,33 @@ def test_refining_starts_from_the_noise_asked_for():
 def test_a_model_without_a_regression_says_so():
     with pytest.raises(SettingsError, match="knows no regression"):
         restored(a_model(regression=False), objective="distortion")
+
+
+@pytest.mark.parametrize(
+    ("degradation", "settings", "name"),
+    [
+        ("bicubic:4", {}, "sr3"),
+        ("average_pool:4", {"objective": "distortion", "steps": 8, "seed": 3}, "sr3"),
+        ("bicubic:4", {"steps": 50, "tile": 64, "method": "none", "samples": 2}, "sr3"),
+        ("bicubic:4", {"objective": "distortion", "steps": 9}, "embedded"),
+        ("bicubic:4", {"method": "ddnm"}, "embedded"),
+        ("bicubic:4", {"eta": 0.5}, "embedded"),
+        ("bicubic:4", {"levels": 2}, "embedded"),
+        ("bicubic:4 | noise:0.02", {}, "embedded"),
+        ("grayscale | bicubic:4", {}, "embedded"),
+        ("bicubic:3", {}, "embedded"),
+        ("identity | noise:0.1", {}, "embedded"),
+    ],
+)
+def test_the_model_that_comes_with_the_package_goes_by_the_task(degradation, settings, name):
+    assert embedded_for(parse(degradation), Settings(**settings)) == name
+
+
+@pytest.mark.parametrize(
+    ("degradation", "name"), [("bicubic:4", "sr3"), ("bicubic:2", "embedded")]
+)
+def test_a_picture_is_restored_by_it(scale, name):
+    assert restored(None, f"bicubic:{scale}", picture(8, 8), steps=1).report.model == name
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

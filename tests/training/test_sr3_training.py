@@ -40,6 +40,7 @@ TINY = SR3Settings(
     seed=5,
     regression_share=0.3,
     blur_share=0.5,
+    pooled_share=0.3,
 )
 
 
@@ -82,14 +83,24 @@ def test_the_condition_is_the_small_picture_made_large():
 
 
 def test_a_share_of_the_conditions_is_blurred():
-    x_0, draws = crops(400), Draws(0, 0, 0, 400)
-    plain = make_condition(TINY, x_0)
-    difference = (make_condition(TINY, x_0, draws) - plain).abs().amax((1, 2, 3))
+    x_0, draws, settings = crops(400), Draws(0, 0, 0, 400), variant(pooled_share=0.0)
+    plain = make_condition(settings, x_0)
+    difference = (make_condition(settings, x_0, draws) - plain).abs().amax((1, 2, 3))
     assert float((difference > 1e-3).double().mean()) == pytest.approx(0.5, abs=0.1)
     flat = torch.full((4, 3, 16, 16), 0.3)
     torch.testing.assert_close(
-        make_condition(TINY, flat, Draws(0, 0, 0, 4)), make_condition(TINY, flat)
+        make_condition(settings, flat, Draws(0, 0, 0, 4)), make_condition(settings, flat)
     )
+
+
+def test_a_share_of_the_conditions_is_made_of_means():
+    x_0, draws = crops(400), Draws(0, 0, 0, 400)
+    settings = variant(blur_share=0.0)
+    means = make_condition(variant(kernel="average_pool"), x_0)
+    c = make_condition(settings, x_0, draws)
+    pooled = (c - means).abs().amax((1, 2, 3)) < 1e-6
+    assert float(pooled.double().mean()) == pytest.approx(0.3, abs=0.07)
+    torch.testing.assert_close(c[~pooled], make_condition(settings, x_0)[~pooled])
 
 
 class Zero(torch.nn.Module):
@@ -109,7 +120,9 @@ def test_the_loss_of_the_noise_is_the_papers():
 def test_the_regression_is_mean_square_error_without_an_image():
     x_0 = crops()
     D = SR3Denoiser(Zero(), "x_0", stride=1)
-    settings = variant(regression_share=1.0, prediction="x_0", blur_share=0.0, loss="l1")
+    settings = variant(
+        regression_share=1.0, prediction="x_0", blur_share=0.0, pooled_share=0.0, loss="l1"
+    )
     expected = (x_0 - make_condition(settings, x_0)).square().mean()
     got = sr3_loss(D, settings, x_0, Draws(0, 0, 0, 64))
     assert float(got) == pytest.approx(float(expected), rel=1e-4)
@@ -155,7 +168,7 @@ def test_a_run_ends_with_a_model(finished):
     out, events = finished
     assert events[-1] == Finished(9, out / "sr3.safetensors")
     figures = next(e for e in events if isinstance(e, Validated)).figures
-    assert "dB of the regression" in figures
+    assert {"dB of the regression", "dB of the regression of means"} <= figures.keys()
     prior = load_prior(out / "sr3.safetensors")
     model = prior.super_resolution
     assert (model.scale, model.kernel, prior.stride) == (4, "bicubic", 4)

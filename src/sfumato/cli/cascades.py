@@ -54,8 +54,11 @@ def upscale(
 
     An SR3 model (-n sr3, 4x) is used as often as the scale takes: -s 16 is a cascade of two.
     """
-    models = models_of_scale(scale, shared.model, then or ())
-    if len(models) == 1 and _task_of(shared.model) is None:
+    from sfumato.zoo import EMBEDDED, SR3
+
+    first = shared.model or (SR3 if then else EMBEDDED)
+    models = models_of_scale(scale, first, then or ())
+    if len(models) == 1 and _task_of(first) is None:
         words = [f"{_word(kernel, 'bicubic')}:{scale or 4}"]
     else:
         words = [_step(m, kernel) for m in models]
@@ -80,6 +83,7 @@ def generate(
     """
     from sfumato.errors import SettingsError
     from sfumato.io import write_blank
+    from sfumato.zoo import EMBEDDED
 
     if bits not in (8, 16):
         raise SettingsError(f"--bits {bits}", expected="8 or 16")
@@ -87,9 +91,9 @@ def generate(
         raise SettingsError("a classifier for an image from nothing", do="give --class NAME")
     if shared.output.is_dir():
         raise SettingsError(f"the folder {shared.output}", expected="a file for --output")
-    models = [shared.model, *(then or ())]
+    models = [shared.model or EMBEDDED, *(then or ())]
     words = ["nothing", *(_step(model, None) for model in models[1:])]
-    width, height = _size(size or _own_size(shared))
+    width, height = _size(size or _own_size(models[0]))
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         blank = Path(folder) / "nothing.tif"
         write_blank(blank, (height, width), bits)
@@ -225,11 +229,11 @@ def _task_of(model: str) -> tuple[int, str] | None:
     return task_of_model(model)
 
 
-def _own_size(shared: Shared) -> str:
+def _own_size(model: str) -> str:
     """Return the size that a model was made for."""
     from sfumato.zoo import native_side
 
-    side = native_side(shared.model)
+    side = native_side(model)
     say(f"{side} x {side} pixels, since --size does not say otherwise")
     return f"{side}x{side}"
 

@@ -48,10 +48,13 @@ def with_noise(words: str, noise: float) -> str:
 
 
 def run_words(source: Path, shared: Shared, text: str) -> None:
-    """Run one degradation over a file or a folder."""
+    """Run one degradation over a file or a folder, by the model that suits it if none is named."""
     from sfumato.operators import parse
+    from sfumato.pipeline.refinement import embedded_for
 
     degradation = parse(text)
+    if not (shared.model or shared.label or shared.classifier):
+        shared = replace(shared, model=embedded_for(degradation, shared.settings()))
     _run(source, shared, lambda _: degradation)
 
 

@@ -168,14 +168,15 @@ class Shared:
 
     output: Annotated[Path, typer.Option("-o", "--output", help="File, or folder for a folder.")]
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "-n",
             "--model",
-            help="Name, file or folder of a model, or hf:OWNER/REPO.",
+            help="Name, file or folder of a model, or hf:OWNER/REPO. Default: sr3 for 4x, else "
+            "embedded, the prior.",
             rich_help_panel=_HOW,
         ),
-    ] = "embedded"
+    ] = None
     label: Annotated[
         str | None,
         typer.Option(
@@ -424,9 +425,10 @@ class Shared:
     def asked(self) -> Asked:
         """Return which model is asked for, and which class of it."""
         from sfumato.cli.classes import Asked
+        from sfumato.zoo import EMBEDDED
 
         return Asked(
-            self.model,
+            self.model or EMBEDDED,
             self.device,
             self.precision.value,
             self.label,

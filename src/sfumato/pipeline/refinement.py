@@ -7,12 +7,36 @@ from typing import final
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, resampled
 from sfumato.errors import SettingsError, ShapeError
-from sfumato.operators import AveragePool, Bicubic, links
+from sfumato.operators import AveragePool, Bicubic, Degradation, links
 from sfumato.pipeline.augment import ORIENTATIONS, averaged
 from sfumato.pipeline.presets import Preset
 from sfumato.pipeline.problem import Source
 from sfumato.pipeline.settings import Objective, Settings
-from sfumato.zoo import SuperResolution
+from sfumato.zoo import EMBEDDED, SR3, SuperResolution
+
+#: What the embedded SR3 model was trained for.
+_ITS_TASKS = (["bicubic:4"], ["average_pool:4"])
+
+
+def embedded_for(degradation: Degradation, settings: Settings) -> str:
+    """Return the name of the model of the package that is taken if none is asked for.
+
+    It is the SR3 model for what that was trained for, and the prior for all else, or where the
+    settings say how a prior is to be guided or walked.
+
+    >>> from sfumato.operators import parse
+    >>> embedded_for(parse("bicubic:4"), Settings(seed=3))
+    'sr3'
+    >>> embedded_for(parse("bicubic:4"), Settings(method="diffpir"))
+    'embedded'
+    """
+    s = settings
+    words = [link.text for link in degradation.links]
+    walked = (s.sampler, s.eta, s.schedule, s.start_noise, s.time_travel, s.levels)
+    rounds = s.objective == "distortion" and (s.steps or 1) > ORIENTATIONS
+    its_own = words in _ITS_TASKS and not degradation.noise
+    plain = s.method in (None, "none") and not rounds and all(value is None for value in walked)
+    return SR3 if its_own and plain else EMBEDDED
 
 
 def check_fits(name: str, model: SuperResolution, source: Source) -> None:
@@ -45,11 +69,11 @@ def sr3_preset(
                 "objective distortion with an SR3 model that knows no regression",
                 expected="perception",
             )
-        n = s.steps or 1
+        n = s.steps or ORIENTATIONS
         if s.sampler not in (None, "rounds") or n > ORIENTATIONS or s.schedule:
             raise SettingsError(
                 f"{n} steps of {s.sampler or 'a schedule'} for a regression",
-                expected=f"one evaluation, or up to {ORIENTATIONS} in other orientations",
+                expected=f"up to {ORIENTATIONS} evaluations, each in another orientation",
                 do="use --objective perception for samples",
             )
         return Preset("rounds", n, 1.0, 1.0), (1.0,)

@@ -22,7 +22,7 @@ from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.kept import Kept
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
 from sfumato.pipeline.problem import Source, by_windows, make_problem
-from sfumato.pipeline.refinement import Regression
+from sfumato.pipeline.refinement import Regression, embedded_for
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
@@ -94,7 +94,7 @@ def restore(
     Args:
         image: the measurement, (channels, height, width) in [0, 1].
         degradation: what happened to it, as text or parsed.
-        prior: the denoiser; the embedded one if None.
+        prior: the denoiser; if None an embedded one: the SR3 model for 4x, else the prior.
         settings: see ``Settings``; noise levels are standard deviations on the [0, 1] scale.
         bits: of the measurement's values, and of those that the result is rounded to.
 
@@ -128,9 +128,10 @@ def stream(
     """
     t_0 = time.perf_counter()
     _check_image(image)
-    prior = prior or load_prior()
-    problem = make_problem(image.float(), as_degradation(degradation), bits=bits)
-    resolved = resolve(settings or Settings(), problem, prior)
+    settings, words = settings or Settings(), as_degradation(degradation)
+    prior = prior or load_prior(embedded_for(words, settings))
+    problem = make_problem(image.float(), words, bits=bits)
+    resolved = resolve(settings, problem, prior)
     given = None if start is None else 2 * start[None] - 1
     device = str(image.device)
     run = Run(

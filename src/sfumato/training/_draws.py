@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     CONDITION = 5
     DROP = 6
     SHARDS = 7
+    KERNEL = 8
 
 
 @dataclass(frozen=True)

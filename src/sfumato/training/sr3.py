@@ -93,17 +93,21 @@ class SR3Lesson(Lesson):
     @override
     def figures(self, average: nn.Module) -> dict[str, float]:
         assert isinstance(average, SR3Denoiser), "it is a copy of the one that model() made"
-        total: dict[str, float] = {}
+        s, total = self._settings, dict[str, float]()
+        means = s.model_copy(update={"kernel": "average_pool"})
         g = torch.Generator().manual_seed(1)
         for picture in self._pictures:
             x_0 = picture[None].to(self._device)
-            c = make_condition(self._settings, x_0)
+            c = make_condition(s, x_0)
             eps = torch.randn(picture.shape, generator=g)[None].to(self._device)
             with torch.no_grad():
                 answers = {"dB of the interpolated input": c}
-                if self._settings.regression_share:
+                if s.regression_share:
                     answers["dB of the regression"] = average.regression(c)
-                for sigma in _LEVELS if self._settings.regression_share < 1 else ():
+                if s.regression_share and s.pooled_share:
+                    pooled = average.regression(make_condition(means, x_0))
+                    answers["dB of the regression of means"] = pooled
+                for sigma in _LEVELS if s.regression_share < 1 else ():
                     answers[f"dB at noise {sigma:g}"] = average(x_0 + sigma * eps, sigma, c)
             for name, answer in answers.items():
                 u, v = ((x.clamp(-1, 1) + 1) / 2 for x in (answer, x_0))

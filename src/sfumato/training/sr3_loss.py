@@ -47,16 +47,21 @@ def draw_sigma(settings: SR3Settings, draws: Draws) -> Tensor:
 def make_condition(settings: SR3Settings, x_0: Images, draws: Draws | None = None) -> Images:
     """Return ``c``: the photographs made small, rounded to 8 bits, and interpolated back.
 
-    With ``draws`` a share of the small ones is blurred before, each by its own Gaussian.
+    With ``draws`` a share of the small ones is made by means, and another share is blurred before
+    it is made large, each by its own Gaussian.
     """
-    A = parse(settings.degradation).operator((3, *x_0.shape[-2:]))
-    y = _rounded(A(x_0))
+    y = _small(x_0, settings.degradation)
+    if draws is not None and settings.pooled_share:
+        pooled = draws.uniform(Purpose.KERNEL, 1)[:, 0] < settings.pooled_share
+        means = _small(x_0, f"average_pool:{settings.scale}")
+        y = torch.where(pooled[:, None, None, None], means, y)
     if draws is not None and settings.blur_share:
         y = _blurred(y, settings, draws)
     return upsampled(y, settings.scale)
 
 
-def _rounded(y: Images) -> Images:
+def _small(x_0: Images, degradation: str) -> Images:
+    y = parse(degradation).operator((3, *x_0.shape[-2:]))(x_0)
     return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
 

@@ -34,8 +34,10 @@ class SR3Settings(RunSettings):
     Regression: a share ``regression_share`` of the examples has no image beside the condition,
     and squared error: 1 is the paper's regression baseline, anything between trains both in one.
 
-    Input: rounded to 8 bits; a share ``blur_share`` is blurred by a Gaussian with a standard
-    deviation within ``blur_sigma`` low-resolution pixels, for cascades (CDM, arXiv 2106.15282).
+    Input: rounded to 8 bits; a share ``pooled_share`` is made by means (``average_pool``) in place
+    of ``kernel``, for one model of both; a share ``blur_share`` is blurred by a Gaussian with a
+    standard deviation within ``blur_sigma`` low-resolution pixels, for cascades (CDM, arXiv
+    2106.15282).
 
     Raises SettingsError where made by ``of``, and pydantic's ValidationError otherwise.
     """
@@ -57,6 +59,7 @@ class SR3Settings(RunSettings):
     dream: Annotated[float, Field(ge=0, le=10)] = 0.0
 
     regression_share: Share = 0.0
+    pooled_share: Share = 0.0
     blur_share: Share = 0.0
     blur_sigma: tuple[Positive, Positive] = (0.4, 1.0)
 

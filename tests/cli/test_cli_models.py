@@ -136,3 +136,17 @@ def test_without_a_network_a_download_fails_in_one_line(tmp_path, monkeypatch):
     done = sfumato("models", "download", "some/cats", "--cache", tmp_path)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "the hub cannot be reached" in done.err
+
+
+def test_the_mean_of_models(tmp_path):
+    from sfumato.zoo import load_prior
+
+    source, out = load_prior().source, tmp_path / "mean.safetensors"
+    done = sfumato("models", "mean", source, source, "-o", out, "--weight", 1, "--weight", 2)
+    assert done.code == 0, done.err
+    x = torch.zeros(1, 3, 16, 16)
+    assert torch.equal(load_prior(out).denoiser(x, 0.1), load_prior().denoiser(x, 0.1))
+    wrong = sfumato("models", "mean", source, load_prior("sr3").source, "-o", out)
+    assert (wrong.code, "expected models of one form" in wrong.err) == (1, True)
+    named = sfumato("models", "mean", source, source, "-o", tmp_path / "mean.pt")
+    assert named.code == 2

@@ -119,13 +119,40 @@ def convert(
     What it is is seen from its tensors. The model gives the same numbers as the program that it
     was made by: -n OUTPUT uses it, or --classifier OUTPUT.
     """
-    from sfumato.errors import SettingsError
     from sfumato.io import save_checkpoint
     from sfumato.zoo.convert import converted
 
-    if output.suffix != ".safetensors":
-        raise SettingsError(f"the output {output}", expected="a name that ends in .safetensors")
+    _check_name(output)
     done = converted(checkpoint, options, scale=scale)
     save_checkpoint(output, done.tensors, done.config)
     n = sum(t.numel() for t in done.tensors.values())
     say(f"{output}: {n / 1e6:.1f} M parameters, {done.summary}")
+
+
+@models_app.command()
+@guarded
+def mean(
+    models: Annotated[list[Path], typer.Argument(help="Of one form: *.safetensors, at least 2.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model, *.safetensors.")],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="Of each model, in their order. Default: all one.")
+    ] = None,
+) -> None:
+    """Average the weights of models that were trained on from the same ones.
+
+    It is often better than each of them (model soups, arXiv 2203.05482).
+    """
+    from sfumato.io import save_checkpoint
+    from sfumato.zoo.mean import mean_of
+
+    _check_name(output)
+    done = mean_of(models, weight)
+    save_checkpoint(output, done.tensors, done.config)
+    say(f"{output}: the mean of {len(models)} models")
+
+
+def _check_name(output: Path) -> None:
+    from sfumato.errors import SettingsError
+
+    if output.suffix != ".safetensors":
+        raise SettingsError(f"the output {output}", expected="a name that ends in .safetensors")

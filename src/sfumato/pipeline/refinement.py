@@ -21,8 +21,8 @@ _ITS_TASKS = (["bicubic:4"], ["average_pool:4"])
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
     """Return the name of the model of the package that is taken if none is asked for.
 
-    It is the SR3 model for what that was trained for, and the prior for all else, or where the
-    settings say how a prior is to be guided or walked.
+    It is the SR3 model for what that was trained for, and the prior for all else, and where the
+    settings ask for what only a prior does: a method, rounds, levels, many steps to least error.
 
     >>> from sfumato.operators import parse
     >>> embedded_for(parse("bicubic:4"), Settings(seed=3))
@@ -31,12 +31,12 @@ def embedded_for(degradation: Degradation, settings: Settings) -> str:
     'embedded'
     """
     s = settings
-    words = [link.text for link in degradation.links]
-    walked = (s.sampler, s.eta, s.schedule, s.start_noise, s.time_travel, s.levels)
-    rounds = s.objective == "distortion" and (s.steps or 1) > ORIENTATIONS
-    its_own = words in _ITS_TASKS and not degradation.noise
-    plain = s.method in (None, "none") and not rounds and all(value is None for value in walked)
-    return SR3 if its_own and plain else EMBEDDED
+    its_own = [link.text for link in degradation.links] in _ITS_TASKS and not degradation.noise
+    zero_shot = s.method not in (None, "none") or s.sampler == "rounds" or s.levels is not None
+    walked = s.sampler or s.schedule or (s.steps or 1) > ORIENTATIONS
+    if zero_shot or (s.objective == "distortion" and walked):
+        return EMBEDDED
+    return SR3 if its_own else EMBEDDED
 
 
 def check_fits(name: str, model: SuperResolution, source: Source) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.diffusion import resampled, upsampled
+from sfumato.diffusion import repeated, resampled, upsampled
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import SettingsError
 from sfumato.nn import UNetConfig, seeded_unet
@@ -110,8 +110,13 @@ def test_steps_of_a_regression_are_orientations(steps, n):
 
 
 @pytest.mark.parametrize("stitch", ["joint", "mask-shift"])
-def test_tiles_see_the_condition_of_the_whole_image(stitch):
-    """With a denoiser that says its condition, tiles make the interpolated picture."""
+@pytest.mark.parametrize("word", ["bicubic", "average_pool"])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_tiles_see_the_condition_of_the_whole_image(stitch, word, pooled):
+    """With a denoiser that says its condition, tiles make the interpolated picture.
+
+    Or, for a model that was shown means as blocks, these.
+    """
 
     class Echo:
         def given(self, condition):
@@ -121,9 +126,11 @@ def test_tiles_see_the_condition_of_the_whole_image(stitch):
             raise AssertionError
 
     y = picture(30, 41)
-    model = replace(a_model(), denoiser=Echo())
-    x = restored(model, y=y, stitch=stitch, method="none", tile=64, overlap=40).image
-    expected = (upsampled(2 * y[None] - 1, SCALE) + 1) / 2
+    model = replace(a_model(pooled=pooled), denoiser=Echo())
+    settings = {"stitch": stitch, "method": "none", "tile": 64, "overlap": 40}
+    x = restored(model, f"{word}:{SCALE}", y, **settings).image
+    enlarged = repeated if pooled and word == "average_pool" else upsampled
+    expected = (enlarged(2 * y[None] - 1, SCALE) + 1) / 2
     assert float((x - expected[0]).abs().max()) < 0.51 / 255
 
 

@@ -93,14 +93,20 @@ def test_a_share_of_the_conditions_is_blurred():
     )
 
 
-def test_a_share_of_the_conditions_is_made_of_means():
+def test_a_share_of_the_conditions_are_blocks_of_means():
     x_0, draws = crops(400), Draws(0, 0, 0, 400)
     settings = variant(blur_share=0.0)
-    means = make_condition(variant(kernel="average_pool"), x_0)
-    c = make_condition(settings, x_0, draws)
-    pooled = (c - means).abs().amax((1, 2, 3)) < 1e-6
+    c, plain = make_condition(settings, x_0, draws), make_condition(settings, x_0)
+    means = x_0.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).mean((3, 5))
+    shown = (means.repeat_interleave(4, 2).repeat_interleave(4, 3) - c).abs().amax((1, 2, 3))
+    pooled = shown <= 1 / 255 + 1e-6  # rounding to 8 bits
     assert float(pooled.double().mean()) == pytest.approx(0.3, abs=0.07)
-    torch.testing.assert_close(c[~pooled], make_condition(settings, x_0)[~pooled])
+    torch.testing.assert_close(c[~pooled], plain[~pooled])
+
+
+def test_a_share_of_means_among_means_is_refused():
+    with pytest.raises(SettingsError, match="pooled_share where all pictures"):
+        variant(kernel="average_pool")
 
 
 class Zero(torch.nn.Module):
@@ -133,7 +139,12 @@ def test_min_snr_weighs_the_error_of_the_image(prediction):
     """``w (F − target)² = min(1/σ², k) (D − x_0)²``, whatever the network is asked for."""
     x_0, draws = crops(), Draws(3, 0, 0, 64)
     settings = variant(
-        prediction=prediction, min_snr=5.0, regression_share=0.0, blur_share=0.0, noise="gamma"
+        prediction=prediction,
+        min_snr=5.0,
+        regression_share=0.0,
+        blur_share=0.0,
+        pooled_share=0.0,
+        noise="gamma",
     )
     D = SR3Denoiser(Zero(), prediction, stride=1, sigma_data=settings.sigma_data)
     sigma = draw_sigma(settings, draws)

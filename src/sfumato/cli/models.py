@@ -61,7 +61,8 @@ def info(
     say(f"noise    up to sigma {prior.sigma_max:.4g} on [-1, 1]{_in_255ths(prior.sigma_max)}")
     if (task := prior.super_resolution) is not None:
         answers = "samples and a regression" if task.regression else "samples"
-        say(f"SR3      {task.scale}x, kernel {task.kernel}, {answers}; {len(task.sigmas)} steps")
+        kernels = f"{task.kernel} and means" if task.pooled else task.kernel
+        say(f"SR3      {task.scale}x, kernel {kernels}, {answers}; {len(task.sigmas)} steps")
     if prior.classes:
         say("classes  " + ", ".join(prior.classes))
     say("")

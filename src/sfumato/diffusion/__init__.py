@@ -15,7 +15,7 @@ from sfumato.diffusion.schedule import (
     respaced,
     sigma_of,
 )
-from sfumato.diffusion.sr3 import Conditional, denoise, upsampled
+from sfumato.diffusion.sr3 import Conditional, denoise, repeated, upsampled
 
 __all__ = [
     "Chain",
@@ -38,6 +38,7 @@ __all__ = [
     "linear_sigmas",
     "linearised",
     "parse_schedule",
+    "repeated",
     "resampled",
     "respaced",
     "sigma_of",

@@ -22,6 +22,7 @@ References: SR3, arXiv 2104.07636; v, arXiv 2202.00512; EDM, arXiv 2206.00364.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, final, runtime_checkable
 
@@ -64,6 +65,10 @@ def denoise(
     return denoiser.given(condition)(x_t, sigma)
 
 
+#: Makes the small picture ``scale`` times as large, for a model to look at.
+Enlarge: TypeAlias = Callable[[CoarseImages, int], Images]
+
+
 def upsampled(y: CoarseImages, scale: int) -> Images:
     """Interpolate by Keys' cubic (a = −½), as Pillow does, and clip to [-1, 1].
 
@@ -72,6 +77,16 @@ def upsampled(y: CoarseImages, scale: int) -> Images:
     """
     size = [n * scale for n in y.shape[-2:]]
     return F.interpolate(y, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def repeated(y: CoarseImages, scale: int) -> Images:
+    """Repeat each pixel ``scale`` times along both axes: ``A⁺ y`` where ``A`` takes means.
+
+    >>> repeated(torch.arange(2.0).reshape(1, 1, 1, 2), 2)
+    tensor([[[[0., 0., 1., 1.],
+              [0., 0., 1., 1.]]]])
+    """
+    return y.repeat_interleave(scale, -2).repeat_interleave(scale, -1).clamp(-1, 1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 
 from sfumato._typing import Images, Shape
-from sfumato.diffusion import NoiseField, upsampled
+from sfumato.diffusion import NoiseField
+from sfumato.diffusion.sr3 import Enlarge
 from sfumato.errors import SettingsError
 from sfumato.guidance import Measurement, start_image
 from sfumato.operators import Bound, GrayscaleWithHints, Operator, Window
@@ -70,7 +71,7 @@ class RestoredLevel:
     ``guide`` is the canvas of the next coarser level, ``given`` an image to begin from (1,
     channels, height, width of the whole image). ``bits`` are the result's, and
     ``place`` is where the image begins in a larger one that it is a part of. With
-    ``conditional`` the denoiser is given what was measured, interpolated.
+    ``enlarged`` the denoiser is given what was measured, made large by it.
     """
 
     source: Source
@@ -81,7 +82,7 @@ class RestoredLevel:
     guide: Canvas | None = None
     given: Images | None = None
     place: tuple[int, int] = (0, 0)
-    conditional: bool = False
+    enlarged: Enlarge | None = None
 
     @property
     def origin(self) -> tuple[int, int]:
@@ -160,14 +161,17 @@ class RestoredLevel:
         guide = None if self.guide is None else (self.guide.read(coarser(window, 2)), 2)
         finish = Finisher(problem, self.bits, self.r.method != "none") if problem else None
         start = self._start(window, m)
-        condition = self._condition(window) if self.conditional else None
+        condition = self._condition(window)
         return Local(m, start, guide, finish, condition)
 
-    def _condition(self, window: Window) -> Images:
-        """Return what was measured, interpolated: by windows as in the whole image."""
+    def _condition(self, window: Window) -> Images | None:
+        """Return what was measured, made large: by windows as in the whole image."""
+        if self.enlarged is None:
+            return None
         whole, cell = Window(0, 0, *self.shape[1:]), self.source.A.ratio
         around = grown(window, _CONTEXT * cell, whole)
-        return window.within(around).of(upsampled(self.source.alone(around).measurement.y, cell))
+        y = self.source.alone(around).measurement.y
+        return window.within(around).of(self.enlarged(y, cell))
 
     def _start(self, window: Window, m: Measurement) -> Images | None:
         if self.given is not None:
@@ -178,7 +182,7 @@ class RestoredLevel:
             return m.y + self._colour_noise(window, m) if self.source.grey else m.y
         if not self.r.known_start:
             return None
-        if self.conditional:
+        if self.enlarged is not None:
             return self._condition(window)
         whole, locality = Window(0, 0, *self.shape[1:]), self.source.A.locality
         fill = self.source.task == "inpaint"

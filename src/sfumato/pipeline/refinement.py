@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import final
 
 from sfumato._typing import Images
-from sfumato.diffusion import Denoiser, resampled
+from sfumato.diffusion import Denoiser, repeated, resampled, upsampled
+from sfumato.diffusion.sr3 import Enlarge
 from sfumato.errors import SettingsError, ShapeError
-from sfumato.operators import AveragePool, Bicubic, Degradation, links
+from sfumato.operators import AveragePool, Bicubic, Degradation, Operator, links
 from sfumato.pipeline.augment import ORIENTATIONS, averaged
 from sfumato.pipeline.presets import Preset
 from sfumato.pipeline.problem import Source
@@ -93,6 +94,12 @@ def sr3_preset(
     first, last = schedule[0], schedule[-1]
     known = model.relative or s.start_noise is not None
     return Preset(model.sampler, len(schedule), first, last, known_start=known, **eta), schedule
+
+
+def enlarged_by(model: SuperResolution, A: Operator) -> Enlarge:
+    """Return how the model is shown what ``A`` has measured: interpolated, or as blocks."""
+    means = any(isinstance(part, AveragePool) and part.factor > 1 for part in links(A))
+    return repeated if model.pooled and means else upsampled
 
 
 @final

@@ -22,7 +22,7 @@ from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.kept import Kept
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
 from sfumato.pipeline.problem import Source, by_windows, make_problem
-from sfumato.pipeline.refinement import Regression, embedded_for
+from sfumato.pipeline.refinement import Regression, embedded_for, enlarged_by
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
@@ -238,6 +238,7 @@ class Run:
     def level(self, i: int, sample: int, guide: Canvas | None = None) -> RestoredLevel:
         """Return level ``i``, coarsest first."""
         field = NoiseField(self.r.seed, sample=sample, level=i)
+        model = self.prior.super_resolution
         return RestoredLevel(
             self.source,
             self.ratios[i],
@@ -247,7 +248,7 @@ class Run:
             guide,
             self.given,
             self.place,
-            conditional=self.prior.super_resolution is not None,
+            enlarged=None if model is None else enlarged_by(model, self.source.A),
         )
 
     def _plan(self, i: int) -> TilePlan:

@@ -24,7 +24,7 @@ from sfumato.training.loop import Schedule, train
 from sfumato.training.run import in_bfloat16
 from sfumato.training.sheets import crops_for_sheet, lay_out, quick_sample
 from sfumato.training.source import Source, open_source
-from sfumato.training.sr3_loss import make_condition, sr3_loss
+from sfumato.training.sr3_loss import blocks, make_condition, sr3_loss
 from sfumato.training.sr3_settings import SR3Settings
 from sfumato.training.validation import load_holdout
 from sfumato.zoo.prior import load_denoiser, load_sr3
@@ -94,7 +94,6 @@ class SR3Lesson(Lesson):
     def figures(self, average: nn.Module) -> dict[str, float]:
         assert isinstance(average, SR3Denoiser), "it is a copy of the one that model() made"
         s, total = self._settings, dict[str, float]()
-        means = s.model_copy(update={"kernel": "average_pool"})
         g = torch.Generator().manual_seed(1)
         for picture in self._pictures:
             x_0 = picture[None].to(self._device)
@@ -105,7 +104,7 @@ class SR3Lesson(Lesson):
                 if s.regression_share:
                     answers["dB of the regression"] = average.regression(c)
                 if s.regression_share and s.pooled_share:
-                    pooled = average.regression(make_condition(means, x_0))
+                    pooled = average.regression(blocks(x_0, s.scale))
                     answers["dB of the regression of means"] = pooled
                 for sigma in _LEVELS if s.regression_share < 1 else ():
                     answers[f"dB at noise {sigma:g}"] = average(x_0 + sigma * eps, sigma, c)
@@ -139,6 +138,7 @@ class SR3Lesson(Lesson):
             kernel=s.kernel,
             regression=s.regression_share > 0,
             samples=s.regression_share < 1,
+            pooled=s.pooled_share > 0,
             sigma_max=s.schedule[0],
             tile=512 if s.network.form == "unet" else max(s.crop_cycle),
             sigmas=s.schedule,

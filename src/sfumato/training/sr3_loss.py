@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato._typing import Images
 from sfumato.diffusion.precondition import level_of
 from sfumato.diffusion.schedule import linear_alpha_bar, sigma_of
-from sfumato.diffusion.sr3 import SR3Denoiser, upsampled
+from sfumato.diffusion.sr3 import SR3Denoiser, repeated, upsampled
 from sfumato.operators import parse
 from sfumato.training._draws import Draws, Purpose
 from sfumato.training.loss import draw_noise
@@ -47,17 +47,25 @@ def draw_sigma(settings: SR3Settings, draws: Draws) -> Tensor:
 def make_condition(settings: SR3Settings, x_0: Images, draws: Draws | None = None) -> Images:
     """Return ``c``: the photographs made small, rounded to 8 bits, and interpolated back.
 
-    With ``draws`` a share of the small ones is made by means, and another share is blurred before
-    it is made large, each by its own Gaussian.
+    With ``draws`` a share of the small ones is blurred before, each by its own Gaussian, and in
+    place of another share there are means of pixels, as blocks.
     """
     y = _small(x_0, settings.degradation)
-    if draws is not None and settings.pooled_share:
-        pooled = draws.uniform(Purpose.KERNEL, 1)[:, 0] < settings.pooled_share
-        means = _small(x_0, f"average_pool:{settings.scale}")
-        y = torch.where(pooled[:, None, None, None], means, y)
     if draws is not None and settings.blur_share:
         y = _blurred(y, settings, draws)
-    return upsampled(y, settings.scale)
+    c = upsampled(y, settings.scale)
+    if draws is not None and settings.pooled_share:
+        pooled = draws.uniform(Purpose.KERNEL, 1)[:, 0] < settings.pooled_share
+        c = torch.where(pooled[:, None, None, None], blocks(x_0, settings.scale), c)
+    return c
+
+
+def blocks(x_0: Images, scale: int) -> Images:
+    """Return what an image of means of ``scale`` x ``scale`` pixels is shown as: ``A⁺ A x_0``.
+
+    The means are rounded to 8 bits.
+    """
+    return repeated(_small(x_0, f"average_pool:{scale}"), scale)
 
 
 def _small(x_0: Images, degradation: str) -> Images:

@@ -34,10 +34,10 @@ class SR3Settings(RunSettings):
     Regression: a share ``regression_share`` of the examples has no image beside the condition,
     and squared error: 1 is the paper's regression baseline, anything between trains both in one.
 
-    Input: rounded to 8 bits; a share ``pooled_share`` is made by means (``average_pool``) in place
-    of ``kernel``, for one model of both; a share ``blur_share`` is blurred by a Gaussian with a
-    standard deviation within ``blur_sigma`` low-resolution pixels, for cascades (CDM, arXiv
-    2106.15282).
+    Input: rounded to 8 bits; a share ``blur_share`` is blurred by a Gaussian with a standard
+    deviation within ``blur_sigma`` low-resolution pixels, for cascades (CDM, arXiv 2106.15282). In
+    place of a share ``pooled_share`` there are means of pixels, shown as blocks, for one model of
+    both kernels that sees which.
 
     Raises SettingsError where made by ``of``, and pydantic's ValidationError otherwise.
     """
@@ -97,6 +97,10 @@ class SR3Settings(RunSettings):
                 f"crops of {odd[0]} pixels",
                 expected=f"multiples of the scale, {self.scale}",
                 do="set crop_cycle in a recipe, or --prepare",
+            )
+        if self.pooled_share and self.kernel == "average_pool":
+            raise SettingsError(
+                "pooled_share where all pictures are made small by means", do="leave it out"
             )
         if self.dream and self.regression_share == 1:
             raise SettingsError("dream for a regression, which sees no noise", do="leave it out")

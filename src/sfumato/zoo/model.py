@@ -141,7 +141,8 @@ class SuperResolution:
     the model was trained to, and ``samples`` says whether it makes samples. ``sigmas`` are the
     noise levels it is sampled with, by ``sampler`` and, for ddim, with the share ``eta`` of fresh
     noise. ``relative`` says that it looks at what the interpolated input lacks: a walk may begin
-    there, from little noise.
+    there, from little noise. ``pooled`` says that it undoes means of pixels too, which it is shown
+    as blocks.
     """
 
     scale: int
@@ -152,3 +153,4 @@ class SuperResolution:
     eta: float | None
     relative: bool
     samples: bool = True
+    pooled: bool = False

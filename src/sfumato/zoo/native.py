@@ -114,6 +114,7 @@ def _super_resolution(
         eta=config.eta,
         relative=config.prediction == "edm",
         samples=config.samples,
+        pooled=config.pooled,
     )
 
 

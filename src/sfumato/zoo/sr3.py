@@ -130,7 +130,8 @@ class SR3Config(BaseModel):
     """What the header of an SR3 model's checkpoint says.
 
     ``scale`` and ``kernel`` name the task; ``regression`` whether the network also answers
-    without an image, and ``samples`` whether with one. ``sigmas`` are the decreasing noise levels
+    without an image, and ``samples`` whether with one; ``pooled`` whether it was shown means of
+    pixels too, as blocks. ``sigmas`` are the decreasing noise levels
     of the schedule found for it (all but the last, which is 0), ``eta`` the share of fresh noise
     that goes with them.
     """
@@ -145,6 +146,7 @@ class SR3Config(BaseModel):
     kernel: Literal["bicubic", "average_pool"] = "bicubic"
     regression: bool = False
     samples: bool = True
+    pooled: bool = False
     sigma_max: _Positive = 80.0
     tile: Annotated[StrictInt, Field(ge=1, le=1 << 16)] = 512
     sigmas: tuple[_Positive, ...] | None = None

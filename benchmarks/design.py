@@ -163,13 +163,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--side", type=int, default=128, help="of the held-out crops")
     parser.add_argument("--out", type=Path, default=Path("runs/design.json"))
+    parser.add_argument("--only", default="", help="train the variants whose name holds this")
     parser.add_argument("--plot", type=Path)
     a = parser.parse_args()
     done = json.loads(a.out.read_text()) if a.out.exists() else []
     known = {(one["name"], one["budget"]) for one in done}
     crops = load_holdout(a.holdout, side=a.side)
     for variant in VARIANTS:
-        if (variant.name, a.seconds) in known:
+        if (variant.name, a.seconds) in known or a.only not in variant.name:
             continue
         done.append({**train(variant, a, crops), "budget": a.seconds})
         a.out.parent.mkdir(parents=True, exist_ok=True)

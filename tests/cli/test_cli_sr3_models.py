@@ -86,8 +86,8 @@ def test_what_comes_with_the_package_is_chosen_by_the_task(tmp_path, tiny, optio
     done = sfumato("upscale", tiny, "-o", out, "--steps", 1, *options)
     assert done.code == 0, done.err
     assert report_of(out)["model"] == name
-    words = f"{'average_pool' if '--kernel' in options else 'bicubic'}:4"
     if name == "sr3":
+        words = f"{'average_pool' if '--kernel' in options else 'bicubic'}:4"
         by_words = tmp_path / "by-words.png"
         restored = ("restore", tiny, "-o", by_words, "-d", words, "--steps", 1)
         objective = ("--objective", report_of(out)["settings"]["objective"])
@@ -98,9 +98,10 @@ def test_what_comes_with_the_package_is_chosen_by_the_task(tmp_path, tiny, optio
 
 def test_a_cascade_begins_with_it(tmp_path, tiny, sr3):
     out = tmp_path / "huge.png"
-    done = sfumato("upscale", tiny, "-o", out, "--then", sr3, "--steps", 1)
+    done = sfumato("upscale", tiny, "-o", out, "--then", sr3, "--steps", 1, "--keep-job")
     assert done.code == 0, done.err
     assert read(out).shape[:2] == (80, 144)
+    assert report_of(tmp_path / "huge.png.stages" / "1.tif")["model"] == "sr3"
 
 
 def test_a_scale_that_takes_the_model_twice(tmp_path, tiny, sr3):

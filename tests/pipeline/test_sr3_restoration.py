@@ -194,6 +194,7 @@ def test_a_model_without_a_regression_says_so():
         ("bicubic:4", {"eta": 0.5, "sampler": "sr3", "schedule": (0.5, 0.1)}, "sr3"),
         ("bicubic:4", {"sampler": "rounds"}, "embedded"),
         ("bicubic:4", {"objective": "distortion", "schedule": (0.5, 0.1)}, "embedded"),
+        ("bicubic:4", {"levels": 1}, "sr3"),
         ("bicubic:4", {"levels": 2}, "embedded"),
         ("bicubic:4 | noise:0.02", {}, "embedded"),
         ("grayscale | bicubic:4", {}, "embedded"),

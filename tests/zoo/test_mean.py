@@ -32,25 +32,25 @@ def models(tmp_path):
 
 
 def test_it_is_the_weighted_mean(models):
-    mean = mean_of(models, [1, 2, 5])
+    mean, _ = mean_of(models, [1, 2, 5])
     parts = [load_checkpoint(path)[0] for path in models]
-    for name, t in mean.tensors.items():
+    for name, t in mean.items():
         expected = sum(w * p[name].double() for w, p in zip((1, 2, 5), parts, strict=True)) / 8
         assert t.dtype == torch.bfloat16
         torch.testing.assert_close(t.double(), expected, rtol=2**-8, atol=1e-9)
 
 
 def test_of_the_same_model_it_is_that_model(models):
-    mean = mean_of([models[0]] * 3)
+    mean, _ = mean_of([models[0]] * 3)
     for name, t in load_checkpoint(models[0])[0].items():
-        assert torch.equal(mean.tensors[name], t)
+        assert torch.equal(mean[name], t)
 
 
 def test_it_is_a_prior_that_tells_of_all(tmp_path, models):
-    mean = mean_of(models[:2], [3, 1])
-    save_checkpoint(tmp_path / "mean.safetensors", mean.tensors, mean.config)
+    mean, header = mean_of(models[:2], [3, 1])
+    save_checkpoint(tmp_path / "mean.safetensors", mean, header)
     assert load_prior(tmp_path / "mean.safetensors").stride == 4
-    seeds = [(m["weight"], m["training"]["seed"]) for m in mean.config["training"]["mean"]]
+    seeds = [(m["weight"], m["training"]["seed"]) for m in header["training"]["mean"]]
     assert seeds == [(0.75, 1), (0.25, 2)]
 
 

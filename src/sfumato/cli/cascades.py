@@ -52,7 +52,8 @@ def upscale(
 ) -> None:
     """Super-resolution: enlarge, agreeing exactly with the input when made small again.
 
-    An SR3 model (-n sr3, 4x) is used as often as the scale takes: -s 16 is a cascade of two.
+    4x is done by the embedded SR3 model, other factors by the prior. An SR3 model that is named
+    (-n sr3, 4x) is used as often as the scale takes: -s 16 is a cascade of two.
     """
     from sfumato.zoo import EMBEDDED, SR3
 

@@ -147,8 +147,7 @@ def mean(
     from sfumato.zoo.mean import mean_of
 
     _check_name(output)
-    done = mean_of(models, weight)
-    save_checkpoint(output, done.tensors, done.config)
+    save_checkpoint(output, *mean_of(models, weight))
     say(f"{output}: the mean of {len(models)} models")
 
 

@@ -15,15 +15,16 @@ from sfumato.pipeline.problem import Source
 from sfumato.pipeline.settings import Objective, Settings
 from sfumato.zoo import EMBEDDED, SR3, SuperResolution
 
-#: What the embedded SR3 model was trained for.
+#: What the embedded SR3 model does better than the embedded prior (benchmarks/quality.py).
 _ITS_TASKS = (["bicubic:4"], ["average_pool:4"])
 
 
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
     """Return the name of the model of the package that is taken if none is asked for.
 
-    It is the SR3 model for what that was trained for, and the prior for all else, and where the
-    settings ask for what only a prior does: a method, rounds, levels, many steps to least error.
+    It is the SR3 model for what that does better, 4x by either kernel without noise, and the prior
+    for all else, and where the settings ask for what only a prior does: a method, rounds, levels,
+    many steps to least error.
 
     >>> from sfumato.operators import parse
     >>> embedded_for(parse("bicubic:4"), Settings(seed=3))
@@ -33,7 +34,7 @@ def embedded_for(degradation: Degradation, settings: Settings) -> str:
     """
     s = settings
     its_own = [link.text for link in degradation.links] in _ITS_TASKS and not degradation.noise
-    zero_shot = s.method not in (None, "none") or s.sampler == "rounds" or s.levels is not None
+    zero_shot = s.method not in (None, "none") or s.sampler == "rounds" or (s.levels or 1) > 1
     walked = s.sampler or s.schedule or (s.steps or 1) > ORIENTATIONS
     if zero_shot or (s.objective == "distortion" and walked):
         return EMBEDDED

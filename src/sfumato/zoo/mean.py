@@ -7,7 +7,6 @@ better than each of them. Reference: *Model soups*, arXiv 2203.05482.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Mean:
-    """Tensors and header of the mean of models."""
-
-    tensors: dict[str, Tensor]
-    config: dict[str, object]
-
-
-def mean_of(paths: Sequence[Path], weights: Sequence[float] | None = None) -> Mean:
-    """Return  ``Σ w_i θ_i / Σ w_i``  of the tensors θ_i of models of one form.
+def mean_of(
+    paths: Sequence[Path], weights: Sequence[float] | None = None
+) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Return  ``Σ w_i θ_i / Σ w_i``  of the tensors θ_i of models of one form, and a header.
 
     The sum is taken in double precision, and stored as the first model stores it. The header is
     the first model's; its record of the training holds those of all of them.
@@ -41,8 +34,9 @@ def mean_of(paths: Sequence[Path], weights: Sequence[float] | None = None) -> Me
 
     >>> from sfumato.zoo.prior import load_prior
     >>> source = load_prior().source
-    >>> mean_of([source, source]).tensors.keys() == mean_of([source] * 3).tensors.keys()
-    True
+    >>> tensors, header = mean_of([source, source], [1, 3])
+    >>> [part["weight"] for part in header["training"]["mean"]]
+    [0.25, 0.75]
     """
     from sfumato.io.checkpoints import load_checkpoint
 
@@ -64,7 +58,7 @@ def mean_of(paths: Sequence[Path], weights: Sequence[float] | None = None) -> Me
     total = sum(shares)
     mean = {name: (t / total).to(tensors[name].dtype) for name, t in sums.items()}
     record = [{"weight": w / total, "training": r} for w, r in zip(shares, records, strict=True)]
-    return Mean(mean, {**config, "training": {"mean": record}})
+    return mean, {**config, "training": {"mean": record}}
 
 
 def _check_alike(

@@ -136,17 +136,17 @@ class GeneratorLesson(Lesson):
 
     @override
     def model(self) -> EDMDenoiser:
-        s = self._settings
+        s, precision = self._settings, self._settings.precision_on(self._device)
         if s.init is None:
             net = seeded_sr3(self._config.network, s.seed, checkpointing=s.checkpointing)
-            return EDMDenoiser(net, s.sigma_data, s.precision)
+            return EDMDenoiser(net, s.sigma_data, precision)
         tensors, header = load_checkpoint(s.init)
         found = parse_config(header, Path(s.init), GeneratorConfig)
         if found.network != self._config.network:
             raise SettingsError(
                 f"{s.init} has the network {found.network}", expected=f"{self._config.network}"
             )
-        model = build_generator(found, tensors, Path(s.init), s.precision)
+        model = build_generator(found, tensors, Path(s.init), precision)
         assert isinstance(model.net, SR3), "generators have it"
         model.net.checkpointing = s.checkpointing
         return model

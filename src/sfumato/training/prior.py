@@ -87,13 +87,13 @@ class PriorLesson(Lesson):
 
     @override
     def model(self) -> EDMDenoiser:
-        s = self._settings
+        s, precision = self._settings, self._settings.precision_on(self._device)
         if s.init is None:
-            return EDMDenoiser(seeded_unet(s.network, s.seed), s.sigma_data, s.precision)
-        model, config = load_denoiser(s.init, precision=s.precision)
+            return EDMDenoiser(seeded_unet(s.network, s.seed), s.sigma_data, precision)
+        model, config = load_denoiser(s.init, precision=precision)
         differ = [name for name in _FORM if getattr(config, name) != getattr(s, name)]
         if differ == ["channels"] and isinstance(model.net, UNet):
-            return EDMDenoiser(widened(model.net, s.channels, s.seed), s.sigma_data, s.precision)
+            return EDMDenoiser(widened(model.net, s.channels, s.seed), s.sigma_data, precision)
         if differ:
             raise SettingsError(
                 f"{s.init} has another network: "

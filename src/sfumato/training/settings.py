@@ -7,7 +7,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar, final
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,11 @@ from pydantic import (
 
 from sfumato.errors import SettingsError
 from sfumato.nn import UNetConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from sfumato.diffusion.arithmetic import Precision
 
 Count = Annotated[StrictInt, Field(ge=1, lt=1 << 31)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -43,7 +48,7 @@ class RunSettings(BaseModel):
     Optimiser: AdamW; the learning rate rises over ``warmup_steps`` to ``learning_rate`` and falls
     to 0 at ``steps`` as a cosine, or stays (``decay`` "none", as in SR3). The average of the
     weights moves by ``max(ema_rate, 1 / (k / 5 + 1))`` of the way at step ``k``, which is quick at
-    first.
+    first. ``precision`` is that of the network; "auto" takes bf16 where the device computes in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +70,7 @@ class RunSettings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     clip_norm: Positive = 1.0
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.0005
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -115,6 +120,12 @@ class RunSettings(BaseModel):
 
     def check(self) -> None:
         """Raise SettingsError where the settings contradict each other."""
+
+    def precision_on(self, device: torch.device) -> Precision:
+        """Return the precision of the network there: emulated, bf16 would be the slowest."""
+        from sfumato.diffusion.arithmetic import best_precision
+
+        return best_precision(device) if self.precision == "auto" else self.precision
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step ``step``, counted from 0."""

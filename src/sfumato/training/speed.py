@@ -82,13 +82,13 @@ class _MadeUp(Lesson):
     n_holdout = 0
 
     def __init__(self, settings: SR3Settings, side: int, batch: int, device: torch.device) -> None:
-        self._settings, self._batch = settings, batch
+        self._settings, self._batch, self._device = settings, batch, device
         g = torch.Generator().manual_seed(0)
         self._x_0 = torch.rand(batch, 3, side, side, generator=g).to(device) * 2 - 1
 
     @override
     def model(self) -> SR3Denoiser:
-        return new_denoiser(self._settings)
+        return new_denoiser(self._settings, self._device)
 
     @override
     def begin(self, step: int) -> int:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sfumato.diffusion.arithmetic import Precision
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import ModelError, SettingsError
@@ -77,7 +78,7 @@ class SR3Lesson(Lesson):
 
     @override
     def model(self) -> SR3Denoiser:
-        return new_denoiser(self._settings)
+        return new_denoiser(self._settings, self._device)
 
     @override
     def begin(self, step: int) -> int:
@@ -157,28 +158,28 @@ def _cropped(pictures: Sequence[Tensor], scale: int) -> list[Tensor]:
     return cut
 
 
-def new_denoiser(settings: SR3Settings) -> SR3Denoiser:
-    """Return the denoiser that a training starts from, on the CPU.
+def new_denoiser(settings: SR3Settings, device: torch.device) -> SR3Denoiser:
+    """Return the denoiser that a training on ``device`` starts from, still on the CPU.
 
     Raises ModelError and SettingsError where ``settings.init`` is none to start from.
     """
-    s = settings
+    s, precision = settings, settings.precision_on(device)
     if s.init is not None:
-        return _from_checkpoint(s, s.init)
-    return _denoiser(s, s.network.seeded(s.seed, checkpointing=s.checkpointing))
+        return _from_checkpoint(s, s.init, precision)
+    return _denoiser(s, s.network.seeded(s.seed, checkpointing=s.checkpointing), precision)
 
 
-def _denoiser(settings: SR3Settings, net: nn.Module) -> SR3Denoiser:
+def _denoiser(settings: SR3Settings, net: nn.Module, precision: Precision) -> SR3Denoiser:
     return SR3Denoiser(
         net,
         settings.prediction,
         stride=settings.network.config.stride,
         sigma_data=settings.sigma_data,
-        precision=settings.precision,
+        precision=precision,
     )
 
 
-def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
+def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> SR3Denoiser:
     """Return the network to start from: that of an SR3 model, or of a prior of the same form."""
     if isinstance(settings.network, PublicForm):
         tensors, header = load_checkpoint(init)
@@ -187,11 +188,11 @@ def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
         if header.get("kind") == "refinement":
             net = settings.network.build()
             load_state(net, {f"net.{name}": tensor for name, tensor in tensors.items()})
-            return _denoiser(settings, net)
+            return _denoiser(settings, net, precision)
     try:
-        prior, config = load_denoiser(init, precision=settings.precision)
+        prior, config = load_denoiser(init, precision=precision)
     except ModelError:
-        model, found = load_sr3(init, precision=settings.precision)
+        model, found = load_sr3(init, precision=precision)
         ours = (settings.network, settings.prediction, settings.sigma_data)
         if (found.network, found.prediction, found.sigma_data) != ours:
             raise SettingsError(
@@ -212,7 +213,7 @@ def _from_checkpoint(settings: SR3Settings, init: str) -> SR3Denoiser:
         raise SettingsError(
             f"{init} is a prior with the network {theirs}", expected=f"{form}, and prediction edm"
         )
-    return _denoiser(settings, _with_condition(prior, settings.sigma_data))
+    return _denoiser(settings, _with_condition(prior, settings.sigma_data), precision)
 
 
 def _with_condition(prior: EDMDenoiser, sigma_data: float) -> UNet:

@@ -141,11 +141,13 @@ def test_a_grey_picture_stays_grey():
 
 @pytest.mark.parametrize(
     "degradation",
-    ["bicubic:2", "average_pool:8", "identity", "grayscale", "bicubic:4 | grayscale"],
+    ["bicubic:3", "average_pool:8", "identity", "grayscale", "bicubic:4 | grayscale"],
 )
 def test_other_tasks_are_refused(degradation):
     y = picture() if "grayscale" not in degradation else picture()[:1]
-    with pytest.raises(SettingsError, match="expected super-resolution by 4; use upscale -s 4"):
+    with pytest.raises(
+        SettingsError, match="expected super-resolution by 2 or 4; use upscale -s 4"
+    ):
         restored(a_model(), degradation, y)
 
 
@@ -198,7 +200,12 @@ def test_a_model_without_a_regression_says_so():
         ("bicubic:4", {"levels": 2}, "embedded"),
         ("bicubic:4 | noise:0.02", {}, "embedded"),
         ("grayscale | bicubic:4", {}, "embedded"),
+        ("bicubic:2", {}, "sr3"),
+        ("average_pool:2", {"samples": 2}, "sr3"),
+        ("bicubic:2", {"method": "dps"}, "embedded"),
+        ("bicubic:2 | noise:0.02", {}, "embedded"),
         ("bicubic:3", {}, "embedded"),
+        ("bicubic:8", {}, "embedded"),
         ("identity | noise:0.1", {}, "embedded"),
     ],
 )
@@ -206,7 +213,7 @@ def test_the_model_that_comes_with_the_package_goes_by_the_task(degradation, set
     assert embedded_for(parse(degradation), Settings(**settings)) == name
 
 
-@pytest.mark.parametrize(("scale", "name"), [(4, "sr3"), (2, "embedded")])
+@pytest.mark.parametrize(("scale", "name"), [(4, "sr3"), (2, "sr3"), (3, "embedded")])
 def test_a_picture_is_restored_by_it(scale, name):
     assert restored(None, f"bicubic:{scale}", picture(8, 8), steps=1).report.model == name
 

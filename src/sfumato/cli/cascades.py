@@ -52,17 +52,14 @@ def upscale(
 ) -> None:
     """Super-resolution: enlarge, agreeing exactly with the input when made small again.
 
-    4x is done by the embedded SR3 model, other factors by the prior. An SR3 model that is named
-    (-n sr3, 4x) is used as often as the scale takes: -s 16 is a cascade of two.
+    2x and 4x are done by the embedded SR3 model, other factors by the prior. An SR3 model that is
+    named (-n sr3, 4x) is used as often as the scale takes: -s 16 is a cascade of two, -s 8 too.
     """
     from sfumato.zoo import EMBEDDED, SR3
 
     first = shared.model or (SR3 if then else EMBEDDED)
-    models = models_of_scale(scale, first, then or ())
-    if len(models) == 1 and _task_of(first) is None:
-        words = [f"{_word(kernel, 'bicubic')}:{scale or 4}"]
-    else:
-        words = [_step(m, kernel) for m in models]
+    models, factors = models_of_scale(scale, first, then or ())
+    words = [f"{_word(kernel, _own(m))}:{n}" for m, n in zip(models, factors, strict=True)]
     words[0] = with_noise(words[0], noise)
     cascade(input, shared, words, models)
 
@@ -93,7 +90,7 @@ def generate(
     if shared.output.is_dir():
         raise SettingsError(f"the folder {shared.output}", expected="a file for --output")
     models = [shared.model or EMBEDDED, *(then or ())]
-    words = ["nothing", *(_step(model, None) for model in models[1:])]
+    words = ["nothing", *(f"{_own(model)}:{_needed(model)[0]}" for model in models[1:])]
     width, height = _size(size or _own_size(models[0]))
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         blank = Path(folder) / "nothing.tif"
@@ -180,38 +177,42 @@ def _defaults(shared: Shared) -> Shared:
     )
 
 
-def models_of_scale(scale: int | None, model: str, then: Sequence[str]) -> list[str]:
-    """Return the models of a cascade that enlarges by ``scale`` in all.
+def models_of_scale(
+    scale: int | None, model: str, then: Sequence[str]
+) -> tuple[list[str], list[int]]:
+    """Return the models of a cascade that enlarges by ``scale`` in all, and their factors.
 
-    Without ``then`` an SR3 model is used as often as it takes.
+    Without ``then`` an SR3 model is used as often as it takes. The last one may be asked for less
+    than it makes.
     """
     from sfumato.errors import SettingsError
 
     if _task_of(model) is None and not then:
-        return [model]
+        return [model], [scale or 4]
     models = [model, *then]
-    made = math.prod(_needed(m)[0] for m in models)
-    while scale is not None and not then and 1 < made < scale:
+    factors = [_needed(m)[0] for m in models]
+    while scale is not None and not then and 1 < math.prod(factors) < scale:
         models.append(model)
-        made *= _needed(model)[0]
-    if scale not in (None, made):
-        factors = " x ".join(str(_needed(m)[0]) for m in models)
+        factors.append(factors[0])
+    before, last = math.prod(factors[:-1]), factors[-1]
+    made = [before * n for n in range(2, last + 1) if last % n == 0]
+    if scale not in (None, *made):
         raise SettingsError(
-            f"-s {scale} by models that make {factors}",
-            expected=f"-s {made}",
+            f"-s {scale} by models that make {' x '.join(map(str, factors))}",
+            expected=" or ".join(f"-s {n}" for n in made),
             do="choose that, or other models (--then)",
         )
-    return models
-
-
-def _step(model: str, kernel: Kernel | None) -> str:
-    """Return what an SR3 model undoes; with the kernel it was trained for, if none is said."""
-    scale, own = _needed(model)
-    return f"{_word(kernel, own)}:{scale}"
+    return models, [*factors[:-1], (scale or before * last) // before]
 
 
 def _word(kernel: Kernel | None, otherwise: str) -> str:
     return {None: otherwise, Kernel.box: "average_pool", Kernel.bicubic: "bicubic"}[kernel]
+
+
+def _own(model: str) -> str:
+    """Return the kernel that a model was trained for; bicubic for a prior."""
+    task = _task_of(model)
+    return task[1] if task else "bicubic"
 
 
 def _needed(model: str) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import difflib
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -83,6 +83,15 @@ class Degradation:
         for link in sorted(self.links, key=lambda k: not k.text.startswith("grayscale")):
             parts.append(link.bind(parts[-1].out_shape if parts else shape))
         return compose(*parts)
+
+    def finer(self, times: int) -> Degradation:
+        """Return what happened to an image ``times`` as wide and high whose means are this one's.
+
+        >>> str(parse("bicubic:2 | noise:0.1").finer(2))
+        'average_pool:2 | bicubic:2 | noise:0.1'
+        """
+        means = parse(f"average_pool:{times}").links if times > 1 else ()
+        return replace(self, links=means + self.links)
 
     def source_shape(self, measured: Shape, channels: int = 3) -> Shape:
         """Return the shape of the image that a measurement of shape ``measured`` came from."""

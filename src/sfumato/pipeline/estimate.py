@@ -26,6 +26,7 @@ from sfumato.pipeline.resolve import resolve
 from sfumato.pipeline.restore import Run
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
+from sfumato.pipeline.supersampling import supersampling
 from sfumato.pipeline.trial import Trial
 from sfumato.zoo import Prior
 
@@ -101,11 +102,12 @@ class Outlook:
         bands = header.image.bands if header else shape[0]
         picture = PictureWindows(shape, _zeros(bands), header)
         source: Source
+        n = supersampling(prior, degradation)
         if settings.samples == 1 and streams(path, degradation, settings.stitch):
-            source = FileSource(picture, degradation, device)
+            source = FileSource(picture, degradation, device, n)
         else:
             y = torch.zeros(picture.channels, picture.height, picture.width, device=device)
-            source = make_problem(y, degradation, bits=picture.bits)
+            source = make_problem(y, degradation, bits=picture.bits, supersampling=n)
         run = Run(
             source, resolve(settings, source, prior), prior, bits=picture.bits, device=device
         )
@@ -123,12 +125,12 @@ class Outlook:
 
         The input's digest is not looked at. The batch makes no difference.
         """
-        plan, settings = self.run.plans[-1], self.run.r.as_dict()
+        (height, width), settings = self.run.size, self.run.r.as_dict()
         now = {
             "model_digest": self.prior.digest,
             "degradation": str(self.degradation),
-            "width": plan.width,
-            "height": plan.height,
+            "width": width,
+            "height": height,
         }
         settings |= {"precision": self.prior.precision}
         settings.pop("batch")
@@ -146,13 +148,13 @@ class Outlook:
     def estimate(self, target: Path, trial: Trial, *, workers: int = 1) -> Estimate:
         """Estimate what it takes with ``workers`` processes."""
         run, r = self.run, self.run.r
-        plan = run.plans[-1]
+        plan, (height, width) = run.plans[-1], run.size
         workers = workers if self.streamed else 1
         here, there = self._memory(trial, workers)
         return Estimate(
             task=run.source.task,
-            width=plan.width,
-            height=plan.height,
+            width=width,
+            height=height,
             levels=tuple(Level(p.width, p.height, len(p.tiles)) for p in run.plans),
             stitch=r.stitch,
             tiles=len(plan.tiles),
@@ -222,9 +224,9 @@ class Outlook:
         return n if tiles else n + self._output_bytes(target)
 
     def _output_bytes(self, target: Path) -> int:
-        plan, p = self.run.plans[-1], self.picture
+        (height, width), p = self.run.size, self.picture
         bits = p.bits if target.suffix.lower() in (".png", ".tif", ".tiff", ".zarr") else 8
-        n = _canvas_bytes(plan.height, plan.width, self._channels + p.has_alpha, bits)
+        n = _canvas_bytes(height, width, self._channels + p.has_alpha, bits)
         return n * (1 if self.run.r.samples == 1 else self.run.r.samples + 2)
 
     def _seconds(self, trial: Trial, workers: int) -> float:

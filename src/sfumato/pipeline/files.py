@@ -40,6 +40,7 @@ from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.restore import Result, Run, stream
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource, streams
+from sfumato.pipeline.supersampling import supersampling
 from sfumato.tiling import Executor
 from sfumato.zoo import Prior
 
@@ -125,14 +126,15 @@ class _Request:
         settings = self.settings.model_copy(update={"samples": 1})
         if streams(self.source, self.degradation, settings.stitch):
             windows = self._windows()
-            source: Source = FileSource(windows, self.degradation, self.device)
+            source: Source = FileSource(windows, self.degradation, self.device, self._times)
             bits, notes = windows.bits, windows.notes
             like = Picture(torch.zeros(3, 1, 1), bits=bits)
             like = replace(like, icc=windows.icc, resolution=windows.resolution)
         else:
             read = read_source(self.source, limit_pixels=self.limit_pixels)
             like, bits, notes = read.picture, read.picture.bits, read.picture.notes
-            source = make_problem(read.y.to(self.device), self.degradation, bits=bits)
+            y = read.y.to(self.device)
+            source = make_problem(y, self.degradation, bits=bits, supersampling=self._times)
         resolved = resolve(settings, source, self.prior)
         image, report = yield from region.restore(
             source, resolved, self.prior, self.degradation, bits=bits, device=self.device
@@ -147,7 +149,7 @@ class _Request:
         settings = self.settings
         if settings.samples > 1 or not streams(self.source, self.degradation, settings.stitch):
             return None
-        source = FileSource(self._windows(), self.degradation, self.device)
+        source = FileSource(self._windows(), self.degradation, self.device, self._times)
         resolved = resolve(settings, source, self.prior)
         if resolved.stitch not in ("mask-shift", "independent"):
             return None
@@ -188,7 +190,7 @@ class _Request:
         check_output(self.target, alpha=see_through(read.picture), size=size)
         bits = read.picture.bits
         y = read.y.to(device)
-        problem = make_problem(y, degradation, bits=bits)
+        problem = make_problem(y, degradation, bits=bits, supersampling=self._times)
         resolved = resolve(settings, problem, prior)
         yield Run(problem, resolved, prior, bits=bits, device=device).started()
         plan = plan_of(
@@ -213,6 +215,10 @@ class _Request:
             report.write(self.proof)
         return report
 
+    @property
+    def _times(self) -> int:
+        return supersampling(self.prior, self.degradation)
+
     def _windows(self) -> PictureWindows:
         """Open the source; there must be room for the result beside it, so there is for this."""
         folder = self.target.parent
@@ -220,7 +226,8 @@ class _Request:
 
     def _check_streamed(self, source: FileSource) -> None:
         """Refuse what can be known to fail."""
-        picture, (_, height, width) = source.picture, source.A.in_shape
+        picture, n = source.picture, source.supersampling
+        height, width = (side // n for side in source.A.in_shape[1:])
         transparent = picture.has_alpha and not is_opaque(
             picture.read_alpha, (picture.height, picture.width)
         )
@@ -238,7 +245,7 @@ class _Request:
             )
         check_memory(
             picture_shape(self.source),
-            self.degradation,
+            self.degradation.finer(self._times),
             limit_pixels=max(self.limit_pixels, LIMIT_PIXELS),
             samples=self.settings.samples,
             device=self.device,

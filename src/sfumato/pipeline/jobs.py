@@ -20,7 +20,7 @@ from sfumato.io.canvas import Canvas as StoredCanvas
 from sfumato.io.job import Job
 from sfumato.io.masters import AlphaWindows, write_master
 from sfumato.io.windows import PictureWindows, open_windows
-from sfumato.metrics import SeamMeter, SeamReport
+from sfumato.metrics import Border, SeamMeter, SeamReport
 from sfumato.operators import Degradation, Window
 from sfumato.pipeline.canvas import GridCanvas
 from sfumato.pipeline.levels import grown
@@ -29,6 +29,7 @@ from sfumato.pipeline.resolve import Resolved
 from sfumato.pipeline.restore import Advanced, Event, Run
 from sfumato.pipeline.settings import Settings
 from sfumato.pipeline.source import FileSource
+from sfumato.pipeline.supersampling import Means
 from sfumato.tiling import Canvas, Executor, Tile, TilePlan
 from sfumato.tiling.heap import Trimmer
 from sfumato.tiling.thread import own_executor
@@ -157,13 +158,14 @@ class Streamed:
                 if not any(job.done(_stage(i)) for i in range(len(run.plans))):
                     job.remove()
                 raise
-            seam = _seams(canvas, run.plans[-1], max(1, self.source.A.ratio))
-            like = self.source.picture
+            like, n = self.source.picture, self.r.supersampling
+            shown = canvas if n == 1 else Means(canvas, n, like.bits)
+            seam = _seams(shown, run.borders(), max(1, self.source.A.ratio // n))
             self._make_way(job)
-            write_master(canvas, self.target, like, alpha=_alpha(like, canvas), token=self.token)
+            write_master(shown, self.target, like, alpha=_alpha(like, shown), token=self.token)
             report = run.report(
                 self.source.degradation,
-                consistency=255 * _consistency(self.source, self.target),
+                consistency=255 * _consistency(self.source.asked(), self.target),
                 seam=seam,
                 seconds=job.seconds,
             )
@@ -270,7 +272,7 @@ class _Ledger:
         self._last = time.monotonic()
 
 
-def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
+def _alpha(like: PictureWindows, canvas: StoredCanvas | Means) -> AlphaWindows | None:
     """Return windows of the source's alpha, as large as the result."""
     if not like.has_alpha:
         return None
@@ -298,9 +300,9 @@ def _alpha(like: PictureWindows, canvas: StoredCanvas) -> AlphaWindows | None:
     return window
 
 
-def _seams(canvas: StoredCanvas, plan: TilePlan, phase: int) -> SeamReport:
+def _seams(canvas: StoredCanvas | Means, borders: Sequence[Border], phase: int) -> SeamReport:
     """Measure the seams of the finished canvas, chunk by chunk."""
-    meter = SeamMeter(canvas.height, canvas.width, plan.borders(), phase)
+    meter = SeamMeter(canvas.height, canvas.width, borders, phase)
     top, (high, wide), trimmer = float(2**canvas.bits - 1), canvas.chunk, Trimmer()
 
     def strip(y: int, x: int) -> torch.Tensor:

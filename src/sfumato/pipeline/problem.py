@@ -42,12 +42,14 @@ class Source(ABC):
     """Where problems come from: a picture in memory, or a file that is read window by window.
 
     ``grey`` tells that a grey picture is repeated in three channels, ``exact`` that ``A x = y`` is
-    asked for; otherwise the measurement carries noise.
+    asked for; otherwise the measurement carries noise. With ``supersampling`` the image is so many
+    times as wide and high as what was asked for, which is its means.
     """
 
     task: Task
     grey: bool
     exact: bool
+    supersampling: int
 
     @property
     @abstractmethod
@@ -101,6 +103,7 @@ class Problem(Source):
     weight: Tensor
     grey: bool
     exact: bool
+    supersampling: int = 1
 
     @property
     @override
@@ -227,16 +230,17 @@ def make_problem(
     bits: int = 8,
     operator: Operator | None = None,
     part: bool = False,
+    supersampling: int = 1,
 ) -> Problem:
     """Bind ``degradation`` to the measured picture ``y`` (channels, height, width) in [0, 1].
 
     A grey picture where a colour one is expected is repeated in three channels; a colour one where
     a grey one is expected is made grey with the operator's own weights. Operators whose inverse
     would amplify rounding noise are taken as measured with it. ``part`` says that ``y`` is a part
-    of a measurement, of which nothing may be known.
+    of a measurement, of which nothing may be known. See ``Source`` for ``supersampling``.
     """
-    A = operator or degradation.operator(
-        degradation.source_shape((y.shape[0], y.shape[1], y.shape[2]))
+    A = operator or degradation.finer(supersampling).operator(
+        degradation.finer(supersampling).source_shape((y.shape[0], y.shape[1], y.shape[2]))
     )
     strokes = degradation.strokes()
     grey = y.shape[0] == 1 and A.out_shape[0] == 3 and strokes is None
@@ -271,6 +275,7 @@ def make_problem(
         weight,
         grey,
         exact=noise == 0,
+        supersampling=supersampling,
     )
 
 

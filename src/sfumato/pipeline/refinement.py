@@ -16,15 +16,17 @@ from sfumato.pipeline.settings import Objective, Settings
 from sfumato.zoo import EMBEDDED, SR3, SuperResolution
 
 #: What the embedded SR3 model does better than the embedded prior (benchmarks/quality.py).
-_ITS_TASKS = (["bicubic:4"], ["average_pool:4"])
+_ITS_TASKS = (["bicubic:2"], ["average_pool:2"], ["bicubic:4"], ["average_pool:4"])
+#: Orientations of a regression whose means are asked for: more are not seen in these.
+_ORIENTATIONS_OF_MEANS = 4
 
 
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
     """Return the name of the model of the package that is taken if none is asked for.
 
-    It is the SR3 model for what that does better, 4x by either kernel without noise, and the prior
-    for all else, and where the settings ask for what only a prior does: a method, rounds, levels,
-    many steps to least error.
+    It is the SR3 model for what that does better, 2x and 4x by either kernel without noise, and
+    the prior for all else, and where the settings ask for what only a prior does: a method,
+    rounds, levels, many steps to least error.
 
     >>> from sfumato.operators import parse
     >>> embedded_for(parse("bicubic:4"), Settings(seed=3))
@@ -43,27 +45,24 @@ def embedded_for(degradation: Degradation, settings: Settings) -> str:
 
 def check_fits(name: str, model: SuperResolution, source: Source) -> None:
     """Refuse a problem that an SR3 model was not trained for."""
-    parts = [A for A in links(source.A) if not (isinstance(A, AveragePool) and A.factor == 1)]
-    fits = (
-        len(parts) == 1
-        and isinstance(parts[0], Bicubic | AveragePool)
-        and source.A.ratio == model.scale
-    )
-    if not fits:
+    small = all(isinstance(A, Bicubic | AveragePool) for A in links(source.A))
+    if not small or source.A.ratio != model.scale:
+        factors = [n for n in range(2, model.scale + 1) if model.scale % n == 0]
         raise SettingsError(
             f"{source.A} with {name}, an SR3 model",
-            expected=f"super-resolution by {model.scale}",
+            expected="super-resolution by " + " or ".join(map(str, factors)),
             do=f"use upscale -s {model.scale}, or another model",
         )
 
 
 def sr3_preset(
-    model: SuperResolution, objective: Objective, s: Settings
+    model: SuperResolution, objective: Objective, s: Settings, supersampling: int = 1
 ) -> tuple[Preset, tuple[float, ...]]:
     """Return how an SR3 model is used: its regression, or a walk through its own schedule.
 
     The steps of a regression are the orientations that it is the mean of. A schedule for another
-    number of steps than the model's own runs through the same noise levels.
+    number of steps than the model's own runs through the same noise levels. With ``supersampling``
+    half of the steps will do: what the last ones make is finer than the means.
     """
     if objective == "distortion":
         if model.regression is None:
@@ -71,7 +70,7 @@ def sr3_preset(
                 "objective distortion with an SR3 model that knows no regression",
                 expected="perception",
             )
-        n = s.steps or ORIENTATIONS
+        n = s.steps or (ORIENTATIONS if supersampling == 1 else _ORIENTATIONS_OF_MEANS)
         if s.sampler not in (None, "rounds") or n > ORIENTATIONS or s.schedule:
             raise SettingsError(
                 f"{n} steps of {s.sampler or 'a schedule'} for a regression",
@@ -87,7 +86,9 @@ def sr3_preset(
         )
     if s.sampler == "rounds":
         raise SettingsError("sampler rounds with an SR3 model", expected="sr3, ddim, ddpm, ...")
-    schedule = s.schedule or resampled(model.sigmas, s.steps or len(model.sigmas))
+    n = len(model.sigmas)
+    steps = s.steps or (n if supersampling == 1 else (n + 1) // 2)
+    schedule = s.schedule or resampled(model.sigmas, steps)
     if s.start_noise is not None:
         first = 2 * s.start_noise
         schedule = (first, *(sigma for sigma in schedule if sigma < first))
@@ -99,7 +100,7 @@ def sr3_preset(
 
 def enlarged_by(model: SuperResolution, A: Operator) -> Enlarge:
     """Return how the model is shown what ``A`` has measured: interpolated, or as blocks."""
-    means = any(isinstance(part, AveragePool) and part.factor > 1 for part in links(A))
+    means = all(isinstance(part, AveragePool) for part in links(A))
     return repeated if model.pooled and means else upsampled
 
 

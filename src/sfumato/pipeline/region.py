@@ -63,32 +63,35 @@ class Region:
         t_0 = time.perf_counter()
         around = self._around(source, r)
         problem: Problem = source.at(around)
+        n = source.supersampling
         cut = _Cut(source, around)
         run = Run(cut, r, prior, bits=bits, device=device, place=(around.top, around.left))
         yield run.started()
         x = yield from run.sample(0)
-        u = ((x[0] + 1) / 2)[: 1 if problem.grey else None]
-        image = self.window.within(around).of(u).contiguous()
+        u = run.asked_for(x)
+        image = self.window.within(coarser(around, n)).of(u).contiguous()
         report = run.report(
             degradation,
-            consistency=255 * problem.residual_rmse(u[None].expand(1, *problem.A.in_shape)),
-            seam=seam_report(u, run.plans[-1].borders(), max(1, problem.A.ratio)),
+            consistency=255 * problem.residual_rmse((x + 1) / 2),
+            seam=seam_report(u, run.borders(), max(1, problem.A.ratio // n)),
             seconds=time.perf_counter() - t_0,
         )
         w = self.window
-        place = f"region {w.left},{w.top},{w.width},{w.height} of {source.A.in_shape[2]} x "
+        _, height, width = (size // n for size in source.A.in_shape)
+        place = f"region {w.left},{w.top},{w.width},{w.height} of {width} x {height} pixels"
         report = replace(report, width=w.width, height=w.height)
-        return image, report.with_notes(place + f"{source.A.in_shape[1]} pixels")
+        return image, report.with_notes(place)
 
     def _around(self, source: Source, r: Resolved) -> Window:
         """Return the region with its surroundings, on whole cells of all levels."""
-        A, w = source.A, self.window
+        A, w, n = source.A, self.window, source.supersampling
         _, height, width = A.in_shape
-        if w.top + w.height > height or w.left + w.width > width:
+        if n * (w.top + w.height) > height or n * (w.left + w.width) > width:
             raise SettingsError(
                 f"the region {w.left},{w.top},{w.width},{w.height}",
-                expected=f"one inside of the result's {width} x {height} pixels",
+                expected=f"one inside of the result's {width // n} x {height // n} pixels",
             )
+        w = Window(n * w.top, n * w.left, n * w.height, n * w.width)
         if A.locality.stride == 0:
             raise SettingsError(
                 f"a region with {A}, whose measured values reach across the image",
@@ -112,6 +115,7 @@ class _Cut(Source):
     def __init__(self, whole: Source, window: Window) -> None:
         self._whole, self._window = whole, window
         self.task, self.grey, self.exact = whole.task, whole.grey, whole.exact
+        self.supersampling = whole.supersampling
 
     @property
     @override

@@ -52,6 +52,7 @@ class Resolved:
     batch: int | None
     seed: int
     samples: int
+    supersampling: int
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values, for the report."""
@@ -155,6 +156,7 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         batch=s.batch,
         seed=s.seed,
         samples=s.samples,
+        supersampling=source.supersampling,
     )
     stitch = _stitch(settings.stitch, A, resolved)
     resolved = replace(
@@ -232,7 +234,7 @@ def _preset(
 ) -> tuple[Preset, tuple[float, ...] | None]:
     """Return the preset, and the noise levels of the walk where the model brings its own."""
     if prior.super_resolution is not None:
-        return sr3_preset(prior.super_resolution, objective, s)
+        return sr3_preset(prior.super_resolution, objective, s, source.supersampling)
     preset = _task_preset(source, objective, s)
     return within_range(preset, source, s, prior), None
 

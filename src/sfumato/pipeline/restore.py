@@ -7,15 +7,16 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sfumato._events import exhausted
 from sfumato._typing import Images
-from sfumato.diffusion import Denoiser, NoiseField
+from sfumato.diffusion import Denoiser, NoiseField, repeated
 from sfumato.diffusion.classifier import ClassifierGuided
 from sfumato.errors import ShapeError
-from sfumato.metrics import SeamReport, seam_report
+from sfumato.metrics import Border, SeamReport, seam_report
 from sfumato.operators import Degradation, Window, as_degradation
 from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble, Unclipped
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
@@ -26,6 +27,7 @@ from sfumato.pipeline.refinement import Regression, embedded_for, enlarged_by
 from sfumato.pipeline.report import Report
 from sfumato.pipeline.resolve import Resolved, resolve
 from sfumato.pipeline.settings import Settings
+from sfumato.pipeline.supersampling import FINE_BITS, means, supersampling
 from sfumato.samplers import walk
 from sfumato.tiling import (
     Canvas,
@@ -94,7 +96,7 @@ def restore(
     Args:
         image: the measurement, (channels, height, width) in [0, 1].
         degradation: what happened to it, as text or parsed.
-        prior: the denoiser; if None an embedded one: the SR3 model for 4x, else the prior.
+        prior: the denoiser; if None an embedded one: the SR3 model for 2x and 4x, else the prior.
         settings: see ``Settings``; noise levels are standard deviations on the [0, 1] scale.
         bits: of the measurement's values, and of those that the result is rounded to.
 
@@ -130,9 +132,10 @@ def stream(
     _check_image(image)
     settings, words = settings or Settings(), as_degradation(degradation)
     prior = prior or load_prior(embedded_for(words, settings))
-    problem = make_problem(image.float(), words, bits=bits)
+    n = supersampling(prior, words)
+    problem = make_problem(image.float(), words, bits=bits, supersampling=n)
     resolved = resolve(settings, problem, prior)
-    given = None if start is None else 2 * start[None] - 1
+    given = None if start is None else repeated(2 * start[None] - 1, n)
     device = str(image.device)
     run = Run(
         problem,
@@ -147,12 +150,12 @@ def stream(
     samples = []
     for k in range(resolved.samples):
         x = yield from run.sample(k, kept)
-        u = (x[0] + 1) / 2
-        samples.append(u[:1] if problem.grey else u)
+        samples.append(run.asked_for(x))
+    asked = problem if n == 1 else make_problem(image.float(), words, bits=bits)
     report = run.report(
         degradation,
-        consistency=255 * problem.residual_rmse(samples[0][None].expand(1, *problem.A.in_shape)),
-        seam=seam_report(samples[0], run.plans[-1].borders(), max(1, problem.A.ratio)),
+        consistency=255 * asked.residual_rmse(samples[0][None].expand(1, *asked.A.in_shape)),
+        seam=seam_report(samples[0], run.borders(), max(1, asked.A.ratio)),
         seconds=kept.seconds if kept else time.perf_counter() - t_0,
     )
     if len(samples) == 1:
@@ -189,7 +192,8 @@ class Run:
         self.source = source
         self.r = r
         self.prior = prior
-        self.bits = bits
+        self.asked_bits = bits
+        self.bits = bits if r.supersampling == 1 else FINE_BITS
         self.given = given
         self.place = place
         self.ratios = level_ratios(r.levels)
@@ -313,6 +317,29 @@ class Run:
             guide = canvas
         return canvas.read(Window(0, 0, *self.source.A.in_shape[1:]))
 
+    def asked_for(self, x: Images) -> Tensor:
+        """Return what was asked for, (channels, height, width) in [0, 1], of an image of ours."""
+        u = ((x[0] + 1) / 2)[: 1 if self.source.grey else None]
+        if (n := self.r.supersampling) == 1:
+            return u
+        fine = (u * (2**FINE_BITS - 1)).round().permute(1, 2, 0).cpu().numpy()
+        values = means(fine.astype(np.uint16), n, self.asked_bits).astype(np.float32)
+        top = float(2**self.asked_bits - 1)
+        return torch.from_numpy(values).permute(2, 0, 1).to(u.device) / top
+
+    def borders(self) -> list[Border]:
+        """Return where tiles meet in what was asked for."""
+        n = self.r.supersampling
+        return [
+            Border(b.axis, b.at // n, b.start // n, b.stop // n) for b in self.plans[-1].borders()
+        ]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what was asked for."""
+        plan, n = self.plans[-1], self.r.supersampling
+        return plan.height // n, plan.width // n
+
     def _on_canvas(
         self, level: RestoredLevel, plan: TilePlan, canvas: GridCanvas, walk: Keeper | None
     ) -> Generator[Progress, None, None]:
@@ -335,7 +362,7 @@ class Run:
         seconds: float,
     ) -> Report:
         """Write down what was done and measured."""
-        plan = self.plans[-1]
+        plan, (height, width) = self.plans[-1], self.size
         return Report(
             task=self.source.task,
             degradation=str(degradation),
@@ -351,8 +378,8 @@ class Run:
                 for p, k in zip(self.plans, self.ratios, strict=True)
             ],
             seconds=round(seconds, 2),
-            width=plan.width,
-            height=plan.height,
+            width=width,
+            height=height,
             settings=self.settings() | {"precision": self.prior.precision},
             model=self.prior.name,
             model_digest=self.prior.digest,

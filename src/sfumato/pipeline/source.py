@@ -38,20 +38,27 @@ _MAP = 1 << 22
 class FileSource(Source):
     """The problem of a picture on disk whose degradation is local.
 
-    Masks are read by windows too. Where they are wanted as a map, it is thinned out.
+    Masks are read by windows too. Where they are wanted as a map, it is thinned out. See
+    ``Source`` for ``supersampling``.
 
     Raises DegradationError and ShapeError where the degradation does not fit the picture,
     ImageError where it cannot be read.
     """
 
     def __init__(
-        self, picture: PictureWindows, degradation: Degradation, device: str = "cpu"
+        self,
+        picture: PictureWindows,
+        degradation: Degradation,
+        device: str = "cpu",
+        supersampling: int = 1,
     ) -> None:
         self.picture = picture
         self.degradation = degradation
         self.device = device
-        self._A = degradation.operator(
-            degradation.source_shape((picture.channels, picture.height, picture.width))
+        self.supersampling = supersampling
+        words = degradation.finer(supersampling)
+        self._A = words.operator(
+            words.source_shape((picture.channels, picture.height, picture.width))
         )
         _, h, w = self._A.in_shape
         cell = self._A.locality.stride
@@ -69,6 +76,10 @@ class FileSource(Source):
     @override
     def sigma_y(self) -> float:
         return self._sigma_y
+
+    def asked(self) -> FileSource:
+        """Return the problem of what was asked for, without supersampling."""
+        return FileSource(self.picture, self.degradation, self.device)
 
     @override
     def at(self, window: Window) -> Problem:
@@ -92,6 +103,7 @@ class FileSource(Source):
             bits=self.picture.bits,
             operator=A,
             part=True,
+            supersampling=self.supersampling,
         )
         return replace(problem, task=task_of(self._A))
 

@@ -59,6 +59,10 @@ CASES = (
     Case("sr3: same, free, distortion", "bicubic:4", "distortion", 4, "sr3", "none"),
     Case("sr3: 4x bicubic, samples, perception", "bicubic:4", "perception", 4, "sr3"),
     Case("sr3: same, free, perception", "bicubic:4", "perception", 4, "sr3", "none"),
+    Case("sr3: 2x bicubic, regression, distortion", "bicubic:2", "distortion", 2, "sr3"),
+    Case("sr3: 2x bicubic, samples, perception", "bicubic:2", "perception", 2, "sr3"),
+    Case("sr3: 2x box, regression, distortion", "average_pool:2", "distortion", 2, "sr3"),
+    Case("sr3: 2x box, samples, perception", "average_pool:2", "perception", 2, "sr3"),
     Case("sr3: 4x box, regression, distortion", "average_pool:4", "distortion", 4, "sr3"),
     Case("sr3: 4x box, samples, perception", "average_pool:4", "perception", 4, "sr3"),
 )

@@ -100,6 +100,15 @@ def test_what_comes_with_the_package_is_chosen_by_the_task(tmp_path, tiny, optio
         assert (read(by_words) == read(out)).all()
 
 
+def test_a_dry_run_of_a_smaller_factor_speaks_of_what_was_asked_for(tmp_path, sr3):
+    # Twice as large as that no WebP may be.
+    wide = write(tmp_path / "wide.png", photo(16, 4500))
+    words = ("upscale", wide, "-o", tmp_path / "x.webp", "-n", sr3, "-s", 2, "--dry-run")
+    done = sfumato(*words)
+    assert done.code == 0, done.err
+    assert "9000 x 32" in done.out
+
+
 def test_a_cascade_begins_with_it(tmp_path, tiny, sr3):
     out = tmp_path / "huge.png"
     done = sfumato("upscale", tiny, "-o", out, "--then", sr3, "--steps", 1, "--keep-job")

@@ -63,3 +63,12 @@ def test_a_container_may_have_less_than_its_machine(monkeypatch, tmp_path):
     for name in ("_LIMIT", "_SYSTEM"):
         monkeypatch.setattr(memory, name, tmp_path / "missing")
     assert available_bytes() > 2e6
+
+
+def test_a_larger_picture_in_between_counts(monkeypatch):
+    need = images_bytes((3, 8000, 8000), (3, 2000, 2000), noisy=False)
+    said = refusal(monkeypatch, (3, 2000, 2000), "average_pool:2", supersampling=2)
+    assert (
+        f"a result of 4000 x 4000 pixels, restored as a whole, needs about {need / 1e9:.1f}"
+        in said
+    )

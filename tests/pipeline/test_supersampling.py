@@ -157,11 +157,16 @@ def test_a_region_is_one_of_what_was_asked_for(tmp_path, stitch):
     write_picture(Picture(y), source)
     prior = replace(a_model(), denoiser=Echo())
     how = {"prior": prior, "settings": Settings(stitch=stitch, **TILES)}
-    parts = {}
-    for name, region in (("whole", None), ("part", Region(Window(20, 31, 30, 41)))):
-        target = tmp_path / f"{name}.png"
-        list(restore_file(source, target, parse("average_pool:2"), **how, region=region))
+    parts, reports = {}, {}
+    regions = {"whole": None, "all": Window(0, 0, 80, 120), "part": Window(20, 31, 30, 41)}
+    for name, window in regions.items():
+        target, region = tmp_path / f"{name}.png", window and Region(window)
+        events = restore_file(source, target, parse("average_pool:2"), **how, region=region)
+        reports[name] = exhausted(events)
         parts[name] = read_picture(target).pixels
+    full = reports["whole"].consistency_rmse_255
+    assert 0.05 < full < 0.3
+    assert reports["all"].consistency_rmse_255 == pytest.approx(full, rel=0.02)
     assert tuple(parts["part"].shape) == (3, 30, 41)
     difference = parts["whole"][:, 20:50, 31:72] - parts["part"]
     assert float(difference.abs().max()) < 1.01 / 255

@@ -195,7 +195,7 @@ def models_of_scale(
         models.append(model)
         factors.append(factors[0])
     before, last = math.prod(factors[:-1]), factors[-1]
-    made = [before * n for n in range(2, last + 1) if last % n == 0]
+    made = [before * n for n in range(min(2, last), last + 1) if last % n == 0]
     if scale not in (None, *made):
         raise SettingsError(
             f"-s {scale} by models that make {' x '.join(map(str, factors))}",

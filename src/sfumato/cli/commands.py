@@ -251,9 +251,8 @@ class _Rehearsal:
                 return
         check_limit(file, self._job.shared.limit_pixels)
         outlook = self._job.look(file)
-        last = outlook.run.plans[-1]
         target = Path(name_of(target)) if address(target) else target
-        check_master(target, (last.height, last.width), outlook.picture.bits, alpha=False)
+        check_master(target, outlook.run.size, outlook.picture.bits, alpha=False)
         e = outlook.estimate(target, self._trial, workers=self._job.shared.workers or 1)
         place = address(self._job.shared.work or "") or f"{target.name}.job"
         for line in _block(names, place, e) if self._n == 1 else [_line(names, e)]:

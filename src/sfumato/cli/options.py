@@ -172,8 +172,8 @@ class Shared:
         typer.Option(
             "-n",
             "--model",
-            help="Name, file or folder of a model, or hf:OWNER/REPO. Default: sr3 for 4x, else "
-            "embedded, the prior.",
+            help="Name, file or folder of a model, or hf:OWNER/REPO. Default: sr3 for 2x and 4x, "
+            "else embedded, the prior.",
             rich_help_panel=_HOW,
         ),
     ] = None
@@ -273,7 +273,8 @@ class Shared:
             "-t",
             "--tile",
             min=16,
-            help="Side in pixels. Default: the model's, or less.",
+            help="Side in pixels; of what the model makes, where that is made smaller (2x). "
+            "Default: the model's, or less.",
             rich_help_panel=_TILES,
         ),
     ] = None

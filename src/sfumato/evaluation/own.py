@@ -88,7 +88,9 @@ class Restoring(Contender):
         report = result.report
         tile, overlap, stitch = (report.settings[key] for key in ("tile", "overlap", "stitch"))
         overlap = 0 if stitch == "independent" else overlap
-        tiles = (int(str(tile)), int(str(overlap))) if report.tiles > 1 else None
+        # Where the tiles of a larger picture met is not to be told from its means' size.
+        told = report.tiles > 1 and "supersampling" not in report.settings
+        tiles = (int(str(tile)), int(str(overlap))) if told else None
         return Answer(result.image.cpu(), report.evaluations_per_tile, tiles)
 
 

@@ -198,7 +198,8 @@ class Outlook:
                 kept += min(cache_bytes(p, self._channels, 16), whole)
         else:
             work += self._images_bytes(plan.height, plan.width)
-            kept = (r.samples - 1) * plan.height * plan.width * 3 * 4
+            height, width = self.run.size
+            kept = (r.samples - 1) * height * width * 3 * 4
         program = trial.program_bytes
         if torch.device(self.device).type == "cpu":
             return kept + (program + work) * workers + (program if workers > 1 else 0), 0

@@ -245,10 +245,11 @@ class _Request:
             )
         check_memory(
             picture_shape(self.source),
-            self.degradation.finer(self._times),
+            self.degradation,
             limit_pixels=max(self.limit_pixels, LIMIT_PIXELS),
             samples=self.settings.samples,
             device=self.device,
+            supersampling=self._times,
         )
 
     def _with_notes(

@@ -61,11 +61,12 @@ def check_memory(
     limit_pixels: int,
     samples: int = 1,
     device: str = "cpu",
+    supersampling: int = 1,
 ) -> None:
     """Refuse a picture that cannot be restored in memory, before it is decoded.
 
     ``y`` is its shape. The line says what it would need, and what to choose instead. With several
-    samples all but one are kept as they are finished.
+    samples all but one are kept as they are finished. See ``Source`` for ``supersampling``.
 
     Raises ImageError.
     """
@@ -74,7 +75,9 @@ def check_memory(
     strokes = degradation.strokes() is not None
     A = None if strokes else degradation.operator((channels, height, width))
     noisy = degradation.noise > 0 or (A is not None and A.amplifies)
-    need = images_bytes(image, (3, *y[1:]), noisy=noisy) + 4.0 * (samples - 1) * math.prod(image)
+    restored = (image[0], supersampling * height, supersampling * width)
+    need = images_bytes(restored, (3, *y[1:]), noisy=noisy)
+    need += 4.0 * (samples - 1) * math.prod(image)
     there = available_bytes(device)
     too_many = height * width > limit_pixels
     if not too_many and _AT_LEAST * need <= there:

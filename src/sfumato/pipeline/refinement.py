@@ -47,7 +47,8 @@ def check_fits(name: str, model: SuperResolution, source: Source) -> None:
     """Refuse a problem that an SR3 model was not trained for."""
     small = all(isinstance(A, Bicubic | AveragePool) for A in links(source.A))
     if not small or source.A.ratio != model.scale:
-        factors = [n for n in range(2, model.scale + 1) if model.scale % n == 0]
+        scale = model.scale
+        factors = [n for n in range(min(2, scale), scale + 1) if scale % n == 0]
         raise SettingsError(
             f"{source.A} with {name}, an SR3 model",
             expected="super-resolution by " + " or ".join(map(str, factors)),

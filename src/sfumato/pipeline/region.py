@@ -69,10 +69,12 @@ class Region:
         yield run.started()
         x = yield from run.sample(0)
         u = run.asked_for(x)
+        # The means of repeated pixels are these pixels.
+        shown = u[None].repeat_interleave(n, -1).repeat_interleave(n, -2)
         image = self.window.within(coarser(around, n)).of(u).contiguous()
         report = run.report(
             degradation,
-            consistency=255 * problem.residual_rmse((x + 1) / 2),
+            consistency=255 * problem.residual_rmse(shown.expand(1, *problem.A.in_shape)),
             seam=seam_report(u, run.borders(), max(1, problem.A.ratio // n)),
             seconds=time.perf_counter() - t_0,
         )

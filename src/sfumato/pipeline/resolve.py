@@ -56,7 +56,10 @@ class Resolved:
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values, for the report."""
-        return asdict(self)
+        values = asdict(self)
+        if self.supersampling == 1:
+            del values["supersampling"]
+        return values
 
     def sampler_object(self) -> Sampler:
         """Build the sampler."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
+import torch.nn.functional as F
+
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, repeated, resampled, upsampled
 from sfumato.diffusion.sr3 import Enlarge
@@ -19,6 +21,8 @@ from sfumato.zoo import EMBEDDED, SR3, SuperResolution
 _ITS_TASKS = (["bicubic:2"], ["average_pool:2"], ["bicubic:4"], ["average_pool:4"])
 #: Orientations of a regression whose means are asked for: more are not seen in these.
 _ORIENTATIONS_OF_MEANS = 4
+#: The rounds of a regression, by the noise levels that name them.
+_ROUNDS = (1.0, 0.5)
 
 
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
@@ -57,14 +61,16 @@ def check_fits(name: str, model: SuperResolution, source: Source) -> None:
 
 
 def sr3_preset(
-    model: SuperResolution, objective: Objective, s: Settings, supersampling: int = 1
+    model: SuperResolution, objective: Objective, s: Settings, source: Source
 ) -> tuple[Preset, tuple[float, ...]]:
     """Return how an SR3 model is used: its regression, or a walk through its own schedule.
 
-    The steps of a regression are the orientations that it is the mean of. A schedule for another
-    number of steps than the model's own runs through the same noise levels. With ``supersampling``
-    half of the steps will do: what the last ones make is finer than the means.
+    The steps of a regression are the orientations that it is the mean of, in two rounds where the
+    picture was made small by another kernel (``Regression``). A schedule for another number of
+    steps than the model's own runs through the same noise levels. With supersampling half of the
+    steps will do: what the last ones make is finer than the means.
     """
+    supersampling = source.supersampling
     if objective == "distortion":
         if model.regression is None:
             raise SettingsError(
@@ -78,7 +84,8 @@ def sr3_preset(
                 expected=f"up to {ORIENTATIONS} evaluations, each in another orientation",
                 do="use --objective perception for samples",
             )
-        return Preset("rounds", n, 1.0, 1.0), (1.0,)
+        twice = n % 2 == 0 and s.method != "none" and _is_foreign(model, source.A)
+        return Preset("rounds", n, 1.0, 1.0), _ROUNDS if twice else _ROUNDS[:1]
     if not model.samples:
         raise SettingsError("samples of a regression model", expected="--objective distortion")
     if s.schedule and s.steps not in (None, len(s.schedule)):
@@ -101,15 +108,26 @@ def sr3_preset(
 
 def enlarged_by(model: SuperResolution, A: Operator) -> Enlarge:
     """Return how the model is shown what ``A`` has measured: interpolated, or as blocks."""
-    means = all(isinstance(part, AveragePool) for part in links(A))
-    return repeated if model.pooled and means else upsampled
+    return repeated if model.pooled and _takes_means(A) else upsampled
+
+
+def _takes_means(A: Operator) -> bool:
+    return all(isinstance(part, AveragePool) for part in links(A))
+
+
+def _is_foreign(model: SuperResolution, A: Operator) -> bool:
+    """Whether ``A`` takes means, and the model knows bicubic pictures only."""
+    return model.kernel == "bicubic" and not model.pooled and _takes_means(A)
 
 
 @final
 class Regression:
-    """The model's answer without an image, as a denoiser that looks at its condition only.
+    """The model's answer without an image, as a denoiser.
 
-    It is the mean of the answers in the first ``evaluations`` of eight orientations.
+    It is the mean of the answers in the first ``evaluations`` of eight orientations. In the first
+    round the model looks at its condition. Means of pixels are not what a model for the bicubic
+    kernel was trained on; so in a second round it looks at what that kernel makes of the image of
+    the first one, which agrees with the measurement.
     """
 
     def __init__(self, model: SuperResolution, evaluations: int = 1) -> None:
@@ -122,10 +140,24 @@ class Regression:
         assert regression is not None, "the settings were checked"
 
         def denoiser(x_t: Images, sigma: float) -> Images:
-            return averaged(regression, condition, self.evaluations)
+            seen = condition if sigma == _ROUNDS[0] else bicubic_again(x_t, self.model.scale)
+            return averaged(regression, seen, self.evaluations)
 
         return denoiser
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Refuse: there is nothing to look at."""
         raise ShapeError("a regression without a condition", expected="the small picture")
+
+
+def bicubic_again(x: Images, scale: int) -> Images:
+    """Make images small by the antialiased bicubic kernel, and interpolate them again.
+
+    >>> import torch
+    >>> bicubic_again(torch.zeros(1, 3, 8, 12), 4).shape
+    torch.Size([1, 3, 8, 12])
+    """
+    size = (x.shape[-2], x.shape[-1])
+    small = [max(1, round(n / scale)) for n in size]
+    y = F.interpolate(x, size=small, mode="bicubic", antialias=True)
+    return F.interpolate(y, size=size, mode="bicubic", antialias=True).clamp(-1, 1)

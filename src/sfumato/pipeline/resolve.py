@@ -237,7 +237,7 @@ def _preset(
 ) -> tuple[Preset, tuple[float, ...] | None]:
     """Return the preset, and the noise levels of the walk where the model brings its own."""
     if prior.super_resolution is not None:
-        return sr3_preset(prior.super_resolution, objective, s, source.supersampling)
+        return sr3_preset(prior.super_resolution, objective, s, source)
     preset = _task_preset(source, objective, s)
     return within_range(preset, source, s, prior), None
 

@@ -12,6 +12,7 @@ from typing import final
 from torch import Tensor
 from typing_extensions import override
 
+from sfumato.diffusion import repeated
 from sfumato.errors import SettingsError
 from sfumato.metrics import seam_report
 from sfumato.operators import Degradation, Operator, Window
@@ -70,7 +71,7 @@ class Region:
         x = yield from run.sample(0)
         u = run.asked_for(x)
         # The means of repeated pixels are these pixels.
-        shown = u[None].repeat_interleave(n, -1).repeat_interleave(n, -2)
+        shown = repeated(u[None], n)
         image = self.window.within(coarser(around, n)).of(u).contiguous()
         report = run.report(
             degradation,

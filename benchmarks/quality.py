@@ -4,7 +4,7 @@
 
 Each folder gives a row for each task: mean RGB PSNR, SSIM, shift-tolerant LPIPS (AlexNet),
 consistency (mean square error of ``A x`` on [0, 1], times 1e5), and the bias of colours (mean
-absolute difference of a channel's mean, of 255). Tasks of the SR3 model begin with "sr3".
+absolute difference of a channel's mean, of 255). Tasks of an SR3 model begin with "sr3".
 Measurements are rounded and clipped to 8 bits; sides are cropped to a multiple of the scale;
 grey pictures are used as they are. ``--save`` appends the figures to benchmarks/figures.json.
 """
@@ -44,7 +44,7 @@ class Case:
 
 
 CASES = (
-    Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion"),
+    Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion", model="pair"),
     Case("noise 25/255, perception", f"identity | noise:{25 / 255}", "perception"),
     Case("half of the pixels lost, perception", "random_mask:0.5", "perception"),
     Case("blur 2, noise 2.55/255, perception", "gaussian_blur:2 | noise:0.01", "perception"),
@@ -135,10 +135,11 @@ def kept(history: list[dict], models: dict[str, str], table: list[dict]) -> list
     if not history:
         return []
     last, new = history[-1], {(row["set"], row["task"]) for row in table}
+    used = {case.name: case.model or "model" for case in CASES}
 
     def same(row: dict) -> bool:
-        model = "sr3" if row["task"].startswith("sr3") else "model"
-        return last.get(model) == models[model]
+        names = ("model", "sr3") if used[row["task"]] == "pair" else (used[row["task"]],)
+        return all(last.get(name) == models[name] for name in names)
 
     rows = last["figures"]
     return [row for row in rows if (row["set"], row["task"]) not in new and same(row)]

@@ -10,6 +10,7 @@ import pytest
 from stand_in import grey, photo, pool, read, report_of, rmse, sfumato, unit, write
 
 from sfumato import __version__
+from sfumato.zoo.names import NAMES
 
 BOX = ("--kernel", "box", "-s", 2)
 QUICK = ("--steps", 2, "-t", 32)
@@ -188,7 +189,7 @@ def test_a_measurement_of_numbers_is_restored_from_them(tmp_path, prior):
 def test_models(prior, tmp_path):
     listed = sfumato("models", "list", "--cache", tmp_path)
     assert listed.code == 0
-    assert [line.split()[0] for line in listed.out.splitlines()] == ["embedded", "sr3"]
+    assert [line.split()[0] for line in listed.out.splitlines()] == list(NAMES)
     known = sfumato("models", "info", prior)
     assert known.code == 0
     assert hashlib.sha256(prior.read_bytes()).hexdigest() in known.out

@@ -1,10 +1,14 @@
 """Published models at the command line: they restore, and say what they are."""
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from stand_in import photo, pool, read, report_of, rmse, sfumato, unit, write
 
 from sfumato.nn import DRUNet, DRUNetConfig, FFDNet, FFDNetConfig
+from sfumato.zoo.names import NAMES
 
 QUICK = ("--steps", 2)
 
@@ -126,7 +130,7 @@ def test_a_model_is_downloaded_and_listed(tmp_path, monkeypatch):
     assert done.code == 0, done.err
     assert str(repository / "snapshots" / "abc") in done.out
     listed = sfumato("models", "list", "--cache", cache).out.splitlines()
-    assert [line.split()[0] for line in listed] == ["embedded", "sr3", "hf:some/cats"]
+    assert [line.split()[0] for line in listed] == [*NAMES, "hf:some/cats"]
     assert "10.3 M parameters  tile 512  sizes: any  Apache-2.0" in listed[0]
 
 
@@ -150,3 +154,40 @@ def test_the_mean_of_models(tmp_path):
     assert (wrong.code, "expected models of one form" in wrong.err) == (1, True)
     named = sfumato("models", "mean", source, source, "-o", tmp_path / "mean.pt")
     assert named.code == 2
+
+
+def test_a_pair_is_made_and_denoises(tmp_path, small):
+    (tmp_path / "models").mkdir()
+    shutil.copy(NAMES["embedded"], tmp_path / "mine.safetensors")
+    pair = tmp_path / "models" / "pair.safetensors"
+    made = sfumato("models", "pair", tmp_path / "mine.safetensors", "sr3", "-o", pair)
+    assert made.code == 0, made.err
+    results = []
+    for model in (pair, "pair"):
+        out = tmp_path / "out.png"
+        done = sfumato("denoise", small, "-o", out, "--noise", 0.1, "-n", model)
+        assert done.code == 0, done.err
+        assert report_of(out)["evaluations_per_tile"] == 10
+        results.append(read(out))
+    assert np.array_equal(*results)
+
+
+def test_denoising_takes_the_pair_for_the_least_error(tmp_path, small):
+    models = []
+    for options in ((), ("--objective", "perception")):
+        out = tmp_path / "out.png"
+        done = sfumato("denoise", small, "-o", out, "--noise", 0.1, *options)
+        assert done.code == 0, done.err
+        models.append(report_of(out)["model"])
+    assert models == ["pair", "embedded"]
+
+
+def test_a_pair_is_not_written_over_its_own_parts(tmp_path):
+    mine = tmp_path / "mine.safetensors"
+    shutil.copy(NAMES["embedded"], mine)
+    refused = sfumato("models", "pair", mine, "sr3", "-o", mine)
+    assert refused.code != 0
+    assert "a pair with itself" in refused.err
+    assert mine.read_bytes() == NAMES["embedded"].read_bytes()
+    for out in ("pair.toml", "pair"):
+        assert sfumato("models", "pair", "embedded", "sr3", "-o", tmp_path / out).code != 0

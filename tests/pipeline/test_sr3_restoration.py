@@ -241,7 +241,13 @@ def test_a_model_without_a_regression_says_so():
         ("bicubic:2 | noise:0.02", {}, "embedded"),
         ("bicubic:3", {}, "embedded"),
         ("bicubic:8", {}, "embedded"),
-        ("identity | noise:0.1", {}, "embedded"),
+        ("identity | noise:0.1", {}, "pair"),
+        ("noise:0.1", {"objective": "distortion", "tile": 64}, "pair"),
+        ("identity | noise:0.1", {"objective": "perception"}, "embedded"),
+        ("identity | noise:0.1", {"samples": 2}, "embedded"),
+        ("identity | noise:0.1", {"steps": 4}, "embedded"),
+        ("identity | noise:0.1", {"method": "flow"}, "embedded"),
+        ("gaussian_blur:2 | noise:0.1", {}, "embedded"),
     ],
 )
 def test_the_model_that_comes_with_the_package_goes_by_the_task(degradation, settings, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -149,6 +150,26 @@ def mean(
     _check_name(output)
     save_checkpoint(output, *mean_of(models, weight))
     say(f"{output}: the mean of {len(models)} models")
+
+
+@models_app.command()
+@guarded
+def pair(
+    prior: Annotated[str, typer.Argument(help="Name or file of a prior.")],
+    sr3: Annotated[str, typer.Argument(help="Name or file of an SR3 model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The pair, *.safetensors.")],
+) -> None:
+    """Join a prior and an SR3 model to one denoiser, which looks twice.
+
+    The file names both, relative to its own folder, and holds no weights.
+    """
+    from sfumato.zoo.names import NAMES
+    from sfumato.zoo.pair import save_pair
+
+    _check_name(output)
+    parts = [m if m in NAMES else os.path.relpath(m, output.parent) for m in (prior, sr3)]
+    save_pair(output, *parts)
+    say(f"{output}: {prior} and {sr3}")
 
 
 def _check_name(output: Path) -> None:

@@ -46,6 +46,11 @@ def averaged(answer: Callable[[Images], Images], x: Images, n: int = ORIENTATION
     return torch.stack(list(answers)).mean(0) if n > 1 else next(answers)
 
 
+def evaluations_of(denoiser: Denoiser) -> int:
+    """Return how many evaluations of a network one of the denoiser takes."""
+    return int(getattr(denoiser, "evaluations", 1))
+
+
 class AlternatingOrientation:
     """Evaluate the denoiser in another orientation at each noise level of a walk.
 
@@ -54,6 +59,7 @@ class AlternatingOrientation:
 
     def __init__(self, denoiser: Denoiser, sigmas: Sequence[float]) -> None:
         self.denoiser = denoiser
+        self.evaluations = evaluations_of(denoiser)
         self._k = {sigma: i % ORIENTATIONS for i, sigma in enumerate(sigmas)}
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
@@ -63,16 +69,17 @@ class AlternatingOrientation:
 
 
 class OrientationEnsemble:
-    """Average the denoiser over all eight orientations: eight evaluations."""
-
-    evaluations = ORIENTATIONS
+    """Average the denoiser over orientations: all eight, or as many as take eight evaluations."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
+        each = evaluations_of(denoiser)
+        self._n = max(1, ORIENTATIONS // each)
+        self.evaluations = self._n * each
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
-        return averaged(lambda x: self.denoiser(x, sigma), x_t)
+        return averaged(lambda x: self.denoiser(x, sigma), x_t, self._n)
 
 
 class Unclipped:
@@ -85,17 +92,18 @@ class Unclipped:
     channels is what was measured, and has a third of the noise's variance.
     """
 
-    evaluations = 10
-
     def __init__(self, denoiser: Denoiser, *, grey: bool = False) -> None:
         self.denoiser = denoiser
         self.grey = grey
         self._ensemble = OrientationEnsemble(denoiser)
+        each = evaluations_of(denoiser)
+        self._completing = (0, 5)[: max(1, 2 // each)]
+        self.evaluations = len(self._completing) * each + self._ensemble.evaluations
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
         filled = x_t
-        for k in (0, 5):
+        for k in self._completing:
             x_0 = restored(self.denoiser(oriented(filled, k), sigma), k)
             filled = completion(x_t, x_0, sigma, copies=3 if self.grey else 1)
         return self._ensemble(filled, sigma)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import final
 
-import torch.nn.functional as F
-
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, repeated, resampled, upsampled
-from sfumato.diffusion.sr3 import Enlarge
+from sfumato.diffusion.sr3 import Enlarge, made_small_again
 from sfumato.errors import SettingsError, ShapeError
 from sfumato.operators import AveragePool, Bicubic, Degradation, Operator, links
 from sfumato.pipeline.augment import ORIENTATIONS, averaged
 from sfumato.pipeline.presets import Preset
 from sfumato.pipeline.problem import Source
 from sfumato.pipeline.settings import Objective, Settings
-from sfumato.zoo import EMBEDDED, SR3, SuperResolution
+from sfumato.zoo import EMBEDDED, PAIR, SR3, SuperResolution
 
 #: What the embedded SR3 model does better than the embedded prior (benchmarks/quality.py).
 _ITS_TASKS = (["bicubic:2"], ["average_pool:2"], ["bicubic:4"], ["average_pool:4"])
@@ -28,20 +26,25 @@ _ROUNDS = (1.0, 0.5)
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
     """Return the name of the model of the package that is taken if none is asked for.
 
-    It is the SR3 model for what that does better, 2x and 4x by either kernel without noise, and
-    the prior for all else, and where the settings ask for what only a prior does: a method,
-    rounds, levels, many steps to least error.
+    It is the SR3 model for what that does better, 2x and 4x by either kernel without noise, both
+    models together for the least error of denoising, and the prior for all else, and where the
+    settings ask for what only a prior does: a method, rounds, levels, many steps to least error.
 
     >>> from sfumato.operators import parse
     >>> embedded_for(parse("bicubic:4"), Settings(seed=3))
     'sr3'
     >>> embedded_for(parse("bicubic:4"), Settings(method="diffpir"))
     'embedded'
+    >>> embedded_for(parse("noise:0.1"), Settings())
+    'pair'
     """
     s = settings
     its_own = [link.text for link in degradation.links] in _ITS_TASKS and not degradation.noise
     zero_shot = s.method not in (None, "none") or s.sampler == "rounds" or (s.levels or 1) > 1
     walked = s.sampler or s.schedule or (s.steps or 1) > ORIENTATIONS
+    if [link.text for link in degradation.links] == ["identity"]:
+        drawn = s.objective == "perception" or s.samples > 1 or (s.steps or 1) > 1
+        return EMBEDDED if drawn or zero_shot or s.method or s.sampler else PAIR
     if zero_shot or (s.objective == "distortion" and walked):
         return EMBEDDED
     return SR3 if its_own else EMBEDDED
@@ -140,7 +143,7 @@ class Regression:
         assert regression is not None, "the settings were checked"
 
         def denoiser(x_t: Images, sigma: float) -> Images:
-            seen = condition if sigma == _ROUNDS[0] else bicubic_again(x_t, self.model.scale)
+            seen = condition if sigma == _ROUNDS[0] else made_small_again(x_t, self.model.scale)
             return averaged(regression, seen, self.evaluations)
 
         return denoiser
@@ -148,16 +151,3 @@ class Regression:
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Refuse: there is nothing to look at."""
         raise ShapeError("a regression without a condition", expected="the small picture")
-
-
-def bicubic_again(x: Images, scale: int) -> Images:
-    """Make images small by the antialiased bicubic kernel, and interpolate them again.
-
-    >>> import torch
-    >>> bicubic_again(torch.zeros(1, 3, 8, 12), 4).shape
-    torch.Size([1, 3, 8, 12])
-    """
-    size = (x.shape[-2], x.shape[-1])
-    small = [max(1, round(n / scale)) for n in size]
-    y = F.interpolate(x, size=small, mode="bicubic", antialias=True)
-    return F.interpolate(y, size=size, mode="bicubic", antialias=True).clamp(-1, 1)

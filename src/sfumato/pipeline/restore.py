@@ -18,7 +18,12 @@ from sfumato.diffusion.classifier import ClassifierGuided
 from sfumato.errors import ShapeError
 from sfumato.metrics import Border, SeamReport, seam_report
 from sfumato.operators import Degradation, Window, as_degradation
-from sfumato.pipeline.augment import AlternatingOrientation, OrientationEnsemble, Unclipped
+from sfumato.pipeline.augment import (
+    AlternatingOrientation,
+    OrientationEnsemble,
+    Unclipped,
+    evaluations_of,
+)
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.kept import Kept
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
@@ -216,7 +221,7 @@ class Run:
             kernels=r.kernels,
         )
         self.engine = Engine(restorer, executor or own_executor(device))
-        self.per_tile = self.engine.n_steps * getattr(denoiser, "evaluations", 1)
+        self.per_tile = self.engine.n_steps * evaluations_of(denoiser)
         self.total = r.samples * self.engine.n_steps * sum(len(p.tiles) for p in self.plans)
 
     def _denoiser(self) -> Denoiser:

@@ -2,9 +2,8 @@
 
 from sfumato.zoo.classifier import load_classifier
 from sfumato.zoo.model import Classifier, Prior, SuperResolution
+from sfumato.zoo.names import EMBEDDED, PAIR, SR3
 from sfumato.zoo.prior import (
-    EMBEDDED,
-    SR3,
     PriorSummary,
     card,
     is_embedded,
@@ -16,6 +15,7 @@ from sfumato.zoo.prior import (
 
 __all__ = [
     "EMBEDDED",
+    "PAIR",
     "SR3",
     "Classifier",
     "Prior",

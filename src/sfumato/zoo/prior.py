@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sfumato.errors import ModelError, SettingsError
+from sfumato.zoo.names import EMBEDDED, NAMES, file_of
 from sfumato.zoo.source import Source
 
 if TYPE_CHECKING:
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
     from sfumato.zoo.config import PriorConfig
     from sfumato.zoo.model import Prior
     from sfumato.zoo.sr3 import SR3Config
-
-#: The name of the prior that comes with the package.
-EMBEDDED = "embedded"
-#: That of the SR3 model, 4x, that comes with it.
-SR3 = "sr3"
-
-_WEIGHTS = Path(__file__).parent / "weights"
-_NAMES = {EMBEDDED: _WEIGHTS / "prior.safetensors", SR3: _WEIGHTS / "sr3.safetensors"}
 
 AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -49,11 +42,11 @@ def list_priors() -> tuple[PriorSummary, ...]:
     """Describe the priors that come with the package, without loading any of them (nor torch).
 
     >>> [prior.name for prior in list_priors()]
-    ['embedded', 'sr3']
+    ['embedded', 'sr3', 'pair']
     """
     return tuple(
         PriorSummary(name, path, path.stat().st_size, _first_sentence(Source(path, name).card))
-        for name, path in _NAMES.items()
+        for name, path in NAMES.items()
         if path.is_file()
     )
 
@@ -92,7 +85,7 @@ def native_side(name_or_path: str | Path) -> int:
 
 def is_embedded(path: Path) -> bool:
     """Say whether a file is one of those that come with the package."""
-    return path.resolve() in {known.resolve() for known in _NAMES.values()}
+    return path.resolve() in {known.resolve() for known in NAMES.values()}
 
 
 def load_prior(
@@ -161,9 +154,9 @@ def _find(name_or_path: str | Path) -> Path:
         from sfumato.zoo.hub import at_hand
 
         return at_hand(str(name_or_path))
-    path = _NAMES.get(str(name_or_path), Path(name_or_path))
+    path = file_of(name_or_path)
     if not path.exists():
-        there = ", ".join(name for name, known in _NAMES.items() if known.is_file())
+        there = ", ".join(name for name, known in NAMES.items() if known.is_file())
         raise ModelError(
             f"there is no prior {str(name_or_path)!r}",
             expected=f"{there} or the path of a checkpoint (.safetensors, .pt), a folder, or "

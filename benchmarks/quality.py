@@ -44,7 +44,8 @@ class Case:
 
 
 CASES = (
-    Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion", model="pair"),
+    Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion"),
+    Case("pair: same, distortion", f"identity | noise:{25 / 255}", "distortion", model="pair"),
     Case("noise 25/255, perception", f"identity | noise:{25 / 255}", "perception"),
     Case("half of the pixels lost, perception", "random_mask:0.5", "perception"),
     Case("blur 2, noise 2.55/255, perception", "gaussian_blur:2 | noise:0.01", "perception"),
@@ -138,8 +139,8 @@ def kept(history: list[dict], models: dict[str, str], table: list[dict]) -> list
     used = {case.name: case.model or "model" for case in CASES}
 
     def same(row: dict) -> bool:
-        names = ("model", "sr3") if used[row["task"]] == "pair" else (used[row["task"]],)
-        return all(last.get(name) == models[name] for name in names)
+        name = used.get(row["task"], "")
+        return name in models and last.get(name) == models[name]
 
     rows = last["figures"]
     return [row for row in rows if (row["set"], row["task"]) not in new and same(row)]
@@ -168,7 +169,8 @@ def main() -> None:
     if arguments.save:
         history = json.loads(FIGURES.read_text()) if FIGURES.exists() else []
         today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-        models = {"model": prior.digest, "sr3": load("sr3").digest}
+        models = {"model": prior.digest}
+        models |= {name: load(name).digest for name in ("sr3", "pair")}
         history.append({"date": today, **models, "figures": kept(history, models, table) + table})
         FIGURES.write_text(json.dumps(history, indent=1) + "\n")
 

@@ -189,5 +189,9 @@ def test_a_pair_is_not_written_over_its_own_parts(tmp_path):
     assert refused.code != 0
     assert "a pair with itself" in refused.err
     assert mine.read_bytes() == NAMES["embedded"].read_bytes()
+    other = tmp_path / "p.safetensors"
+    missing = sfumato("models", "pair", tmp_path / "no.safetensors", "sr3", "-o", other)
+    assert f"there is no {tmp_path / 'no.safetensors'}" in missing.err
+    assert not other.exists()
     for out in ("pair.toml", "pair"):
         assert sfumato("models", "pair", "embedded", "sr3", "-o", tmp_path / out).code != 0

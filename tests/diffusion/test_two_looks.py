@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from sfumato.diffusion import Denoiser
 from sfumato.diffusion.sr3 import made_small_again
 from sfumato.diffusion.two_looks import TwoLooks
 
@@ -74,5 +73,7 @@ def test_gradients_flow_through_both_looks():
     assert float(x_t.grad.mean()) > 2.5
 
 
-def test_it_is_a_denoiser():
-    assert isinstance(TwoLooks(lambda x, sigma: x, Refiner(0), scale=4, lack=0.1), Denoiser)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_answer_has_the_dtype_of_the_image(dtype):
+    D = TwoLooks(lambda x, sigma: x, Refiner(images(0, 8, 8)), scale=4, lack=0.1)
+    assert D(images(1, 8, 8).to(dtype), 0.1).dtype == dtype

@@ -33,6 +33,32 @@ def lopsided(x, sigma):
     return x + 0.1 * F.pad(x, (1, 0))[..., :-1]
 
 
+class Counted:
+    """A denoiser that takes several evaluations of a network, and counts its calls."""
+
+    def __init__(self, evaluations):
+        self.evaluations, self.calls = evaluations, 0
+
+    def __call__(self, x_t, sigma):
+        self.calls += 1
+        return x_t
+
+
+@pytest.mark.parametrize(
+    ("each", "ensemble", "unclipped"),
+    [(1, 8, 10), (2, 8, 10), (3, 6, 9), (8, 8, 16), (20, 20, 40)],
+)
+def test_ensembles_take_as_many_evaluations_as_they_say(each, ensemble, unclipped):
+    x = torch.rand((1, 3, 6, 9))
+    for kind, expected in ((OrientationEnsemble, ensemble), (Unclipped, unclipped)):
+        denoiser = Counted(each)
+        D = kind(denoiser)
+        D(x, 0.1)
+        assert denoiser.calls * each == D.evaluations == expected
+    walk = AlternatingOrientation(Counted(each), [0.1])
+    assert walk.evaluations == each
+
+
 def test_ensembles_do_not_depend_on_the_orientation():
     x = torch.rand((1, 3, 6, 9), generator=torch.Generator().manual_seed(0))
     ensemble = OrientationEnsemble(lopsided)

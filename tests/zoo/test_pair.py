@@ -5,11 +5,14 @@ import shutil
 import pytest
 import torch
 
+import sfumato
 from sfumato.errors import ModelError
 from sfumato.io import read_picture, save_checkpoint
 from sfumato.io.checkpoints import load_checkpoint
+from sfumato.metrics import psnr
 from sfumato.training.validation import denoising_psnr
 from sfumato.zoo import card, load_prior
+from sfumato.zoo.mean import mean_of
 from sfumato.zoo.names import NAMES
 from sfumato.zoo.pair import save_pair
 
@@ -23,11 +26,25 @@ def photograph():
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2, 0.5, 1.0])
-def test_two_looks_come_closer_than_either_alone(photograph, sigma):
+def test_two_looks_come_closer_than_one(photograph, sigma):
     one, both = (
         denoising_psnr(load_prior(name, precision="fp32").denoiser, [photograph], [sigma])[sigma]
         for name in ("embedded", "pair")
     )
+    assert both > one + 0.03
+
+
+def test_they_come_closer_in_as_many_evaluations(photograph):
+    g = torch.Generator().manual_seed(0)
+    x = (photograph + 1) / 2
+    y = ((x + 0.1 * torch.randn(x.shape, generator=g)).clamp(0, 1) * 255).round() / 255
+    settings = sfumato.Settings(objective="distortion")
+    done = [
+        sfumato.restore(y, "noise:0.1", prior=load_prior(name), settings=settings)
+        for name in ("embedded", "pair")
+    ]
+    assert [result.report.evaluations_per_tile for result in done] == [10, 10]
+    one, both = (float(psnr(result.image, x)) for result in done)
     assert both > one + 0.03
 
 
@@ -63,7 +80,6 @@ def test_a_pair_of_weights_that_changed_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("prior", "refiner"),
     [
-        ("missing.safetensors", "sr3"),
         ("sr3", "sr3"),
         ("embedded", "embedded"),
         ("pair", "sr3"),
@@ -71,14 +87,37 @@ def test_a_pair_of_weights_that_changed_is_refused(tmp_path):
     ],
 )
 def test_what_is_no_pair_is_refused(tmp_path, prior, refiner):
-    with pytest.raises(ModelError, match="in a pair"):
+    with pytest.raises(ModelError, match=r"in a pair; expected (a prior|an SR3 model) of sfumato"):
         save_pair(tmp_path / "own.safetensors", prior, refiner)
     assert not (tmp_path / "own.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"samples": False}, {"kernel": "average_pool"}, {"prediction": "eps"}]
+)
+def test_sr3_models_that_have_learnt_something_else_are_refused(tmp_path, change):
+    tensors, config = load_checkpoint(NAMES["sr3"])
+    save_checkpoint(tmp_path / "sr3.safetensors", tensors, {**config, **change})
+    with pytest.raises(ModelError, match="expected an SR3 model for the bicubic kernel"):
+        save_pair(tmp_path / "own.safetensors", "embedded", "sr3.safetensors")
+
+
+def test_a_pair_of_which_one_has_gone_is_refused(tmp_path):
+    shutil.copy(PRIOR, tmp_path / "a.safetensors")
+    save_pair(tmp_path / "own.safetensors", "a.safetensors", "sr3")
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"there is no .*a\.safetensors, named in a pair"):
+        load_prior(tmp_path / "own.safetensors")
+
+
+def test_pairs_have_no_mean():
+    with pytest.raises(ModelError, match="holds no weights"):
+        mean_of([PAIR, PAIR])
 
 
 @pytest.mark.parametrize("change", [{"prior": 3}, {"weights": "x"}, {"refiner_sha256": "no"}])
 def test_a_damaged_header_is_refused(tmp_path, change):
     _, config = load_checkpoint(PAIR)
     save_checkpoint(tmp_path / "own.safetensors", {}, {**config, **change})
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="describes an impossible model"):
         load_prior(tmp_path / "own.safetensors")

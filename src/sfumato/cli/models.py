@@ -167,9 +167,18 @@ def pair(
     from sfumato.zoo.pair import save_pair
 
     _check_name(output)
-    parts = [m if m in NAMES else os.path.relpath(m, output.parent) for m in (prior, sr3)]
-    save_pair(output, *parts)
+    save_pair(output, *(m if m in NAMES else _beside(m, output) for m in (prior, sr3)))
     say(f"{output}: {prior} and {sr3}")
+
+
+def _beside(model: str, output: Path) -> str:
+    """Return the path of a model from the folder of ``output``."""
+    from sfumato.errors import ModelError
+
+    if not Path(model).is_file():
+        raise ModelError(f"there is no {model}", expected="a name or a file of a model")
+    relative = os.path.relpath(Path(model).resolve(), output.parent.resolve())
+    return f"./{relative}"  # no name of the package's
 
 
 def _check_name(output: Path) -> None:

@@ -63,10 +63,11 @@ class TwoLooks(nn.Module):
     @override
     def forward(self, x_t: Images, sigma: float | Tensor) -> Images:
         """Return the estimate of ``x_0``, in shape, dtype and device of ``x_t``."""
-        p = self.prior(x_t, sigma)
+        x = x_t.float()
+        p = self.prior(x, sigma)
         c = made_small_again(p, self.scale)
-        q = self.refiner.given(c)(x_t, sigma)  # type: ignore[arg-type]
-        return p + self.share(p - c) * (q - p)
+        q = self.refiner.given(c)(x, sigma)  # type: ignore[arg-type]
+        return (p + self.share(p - c) * (q - p)).to(x_t.dtype)
 
     def share(self, lacking: Images) -> Tensor:
         """Return ``w``, the share of the second look: (batch, 1, height, width)."""

@@ -88,8 +88,9 @@ class Unclipped:
     Clipped noise has another mean: what was white comes out grey. Of a value at the bound only
     ``x + n ≥ 1`` is known, and its expectation given an estimate of ``x`` is put in its place
     (Tobin, *Estimation of relationships for limited dependent variables*, 1958). Two evaluations
-    find that estimate, eight denoise the image so completed. In a ``grey`` image the mean of the
-    channels is what was measured, and has a third of the noise's variance.
+    find that estimate, in one pass or two, and eight denoise the image so completed. In a
+    ``grey`` image the mean of the channels is what was measured, and has a third of the noise's
+    variance.
     """
 
     def __init__(self, denoiser: Denoiser, *, grey: bool = False) -> None:

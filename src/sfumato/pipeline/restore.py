@@ -101,7 +101,7 @@ def restore(
     Args:
         image: the measurement, (channels, height, width) in [0, 1].
         degradation: what happened to it, as text or parsed.
-        prior: the denoiser; if None an embedded one: the SR3 model for 2x and 4x, else the prior.
+        prior: the denoiser; if None an embedded one, which depends on the task (``embedded_for``).
         settings: see ``Settings``; noise levels are standard deviations on the [0, 1] scale.
         bits: of the measurement's values, and of those that the result is rounded to.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import final
 
 from sfumato.errors import ModelError
-from sfumato.zoo.names import NAMES, PARTS
+from sfumato.zoo.names import weights_of
 from sfumato.zoo.prior import list_priors
 
 #: Of what comes with the package.
@@ -47,7 +47,7 @@ def list_models(cache: Path | None = None) -> list[Listed]:
 
 def _own() -> Iterator[Listed]:
     for prior in list_priors():
-        headers = [_header(NAMES[part]) for part in PARTS.get(prior.name, (prior.name,))]
+        headers = [_header(file) for file in weights_of(prior.name)]
         said = json.loads(headers[0].get("__metadata__", {}).get("config", "{}"))
         yield Listed(
             prior.name,

@@ -47,6 +47,10 @@ def mean_of(
             expected="at least two models, and a weight above 0 for each",
         )
     tensors, config = load_checkpoint(paths[0])
+    if not tensors:
+        raise ModelError(
+            f"{paths[0]} holds no weights", expected="models", do="average those that it names"
+        )
     sums = {name: shares[0] * t.double() for name, t in tensors.items()}
     records = [config.get("training", {})]
     for path, share in zip(paths[1:], shares[1:], strict=True):

@@ -17,8 +17,8 @@ NAMES = {
     SR3: _WEIGHTS / "sr3.safetensors",
     PAIR: _WEIGHTS / "pair.safetensors",
 }
-#: Models whose weights are those of others, and of which: their own files are small.
-PARTS = {PAIR: (EMBEDDED, SR3)}
+#: Models that have no weights but those of others.
+_PARTS = {PAIR: (EMBEDDED, SR3)}
 
 
 def file_of(name_or_path: str | Path, beside: Path | None = None) -> Path:
@@ -28,3 +28,12 @@ def file_of(name_or_path: str | Path, beside: Path | None = None) -> Path:
     ('sr3.safetensors', PosixPath('runs/own.safetensors'))
     """
     return NAMES.get(str(name_or_path), (beside or Path()) / name_or_path)
+
+
+def weights_of(name: str) -> tuple[Path, ...]:
+    """Return the files that hold the weights of a model of the package.
+
+    >>> [file.name for file in weights_of("pair")]
+    ['prior.safetensors', 'sr3.safetensors']
+    """
+    return tuple(NAMES[part] for part in _PARTS.get(name, (name,)))

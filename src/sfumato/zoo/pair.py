@@ -52,6 +52,7 @@ def save_pair(path: Path, prior: str, refiner: str) -> None:
         _check(part, kind)
         if part.path.resolve() == path.resolve():
             raise ModelError(f"{path} as a pair with itself", do="name another file")
+    _check_refiner(parts[1])
     config = PairConfig(
         prior=prior,
         prior_sha256=parts[0].digest,
@@ -69,8 +70,10 @@ def matches(source: Source) -> bool:
 def side(source: Source) -> int:
     """Return the side of a tile, from the prior's header."""
     from sfumato.zoo import native
+    from sfumato.zoo.config import parse_config
 
-    return native.side(parts(source)[0])
+    config = parse_config(source.header or {}, source.path, PairConfig)
+    return native.side(Source(file_of(config.prior, source.path.parent), config.prior))
 
 
 def load(source: Source, device: torch.device, precision: Precision) -> Prior:
@@ -81,8 +84,8 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
 
     prior, refiner = (native.load(part, device, precision) for part in parts(source))
     task = refiner.super_resolution
-    if task is None or not task.samples or not isinstance(refiner.denoiser, SR3Denoiser):
-        raise ModelError(f"{refiner.source}, a regression, in a pair", expected="an SR3 model")
+    assert task is not None, "its header was checked"
+    assert isinstance(refiner.denoiser, SR3Denoiser), "its header was checked"
     looks = TwoLooks(
         prior.denoiser,
         refiner.denoiser,
@@ -121,8 +124,10 @@ def parts(source: Source) -> tuple[Source, Source]:
             raise ModelError(
                 f"{part.path} has the SHA-256 {part.digest}",
                 expected=f"{digest}, of which {source.path} is a pair",
+                do="make the pair again: sfumato models pair",
             )
         found.append(part)
+    _check_refiner(found[1])
     return found[0], found[1]
 
 
@@ -131,6 +136,22 @@ _KINDS = ("prior", "sr3")
 
 
 def _check(part: Source, kind: str) -> None:
-    if not part.path.is_file() or part.header is None or part.header.get("kind") != kind:
-        expected = "a prior of sfumato" if kind == "prior" else "an SR3 model of sfumato"
-        raise ModelError(f"{part.path} in a pair", expected=f"{expected} (.safetensors)")
+    expected = "a prior of sfumato" if kind == "prior" else "an SR3 model of sfumato"
+    expected += " (.safetensors)"
+    if not part.path.is_file():
+        raise ModelError(f"there is no {part.path}, named in a pair", expected=expected)
+    if part.header is None or part.header.get("kind") != kind:
+        raise ModelError(f"{part.path} in a pair", expected=expected)
+
+
+def _check_refiner(part: Source) -> None:
+    """Refuse an SR3 model that has not learnt to denoise beside a bicubic small picture."""
+    said = part.header or {}
+    regression, kernel = said.get("samples") is False, said.get("kernel", "bicubic")
+    if regression or kernel != "bicubic" or said.get("prediction") != "edm":
+        what = "regression" if regression else f"{kernel}, prediction {said.get('prediction')}"
+        raise ModelError(
+            f"{part.path} ({what}) in a pair",
+            expected="an SR3 model for the bicubic kernel, prediction edm, that makes samples",
+            do="train one: sfumato train sr3",
+        )

@@ -48,8 +48,8 @@ class TwoLooks(nn.Module):
     ...     def given(self, condition):
     ...         return lambda x_t, sigma: condition
     >>> D = TwoLooks(lambda x_t, sigma: x_t, Believer(), scale=4, lack=0.1)
-    >>> D(torch.full((1, 3, 9, 14), 0.5), 0.1).unique()
-    tensor([0.5000])
+    >>> torch.allclose(D(torch.full((1, 3, 9, 14), 0.5), 0.1), torch.tensor(0.5))
+    True
     """
 
     evaluations = 2

@@ -29,6 +29,7 @@ from sfumato.training.prior import PriorLesson
 from sfumato.training.run import Run
 from sfumato.training.validation import denoising_psnr, load_holdout
 
+DONE = Path(__file__).parent / "design.json"
 LEVELS = (0.05, 0.2, 1.0)
 #: Parts of the time after which the average is measured.
 MARKS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
@@ -163,6 +164,15 @@ def plot(done: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def read(path: Path) -> list[dict]:
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def write(path: Path, done: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(done, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, type=Path)
@@ -170,25 +180,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=420)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--side", type=int, default=128, help="of the held-out crops")
-    parser.add_argument("--out", type=Path, default=Path("runs/design.json"))
+    parser.add_argument("--out", type=Path, default=DONE)
     parser.add_argument("--only", default="", help="train variants whose name holds this, or a|b")
     parser.add_argument("--merge", nargs="*", type=Path, default=[], help="take these in first")
     parser.add_argument("--plot", type=Path)
     a = parser.parse_args()
-    done = [
-        one for path in [a.out, *a.merge] if path.exists() for one in json.loads(path.read_text())
-    ]
-    known = {(one["name"], one["budget"]) for one in done}
+    done = []
+    for path in [a.out, *a.merge]:
+        done += [one for one in read(path) if one not in done]
+    known, words = {(one["name"], one["budget"]) for one in done}, a.only.split("|")
     crops = load_holdout(a.holdout, side=a.side)
     for variant in VARIANTS:
-        if (variant.name, a.seconds) in known or not any(
-            word in variant.name for word in a.only.split("|")
-        ):
+        if (variant.name, a.seconds) in known or not any(w in variant.name for w in words):
             continue
         done.append({**train(variant, a, crops), "budget": a.seconds})
-        a.out.parent.mkdir(parents=True, exist_ok=True)
-        a.out.write_text(json.dumps(done, indent=1) + "\n")
+        write(a.out, done)
         print(done[-1]["name"], done[-1]["curve"][-1], flush=True)
+    write(a.out, done)
     print(table(done))
     if a.plot:
         plot(done, a.plot)

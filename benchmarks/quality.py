@@ -4,7 +4,8 @@
 
 Each folder gives a row for each task: mean RGB PSNR, SSIM, shift-tolerant LPIPS (AlexNet),
 consistency (mean square error of ``A x`` on [0, 1], times 1e5), and the bias of colours (mean
-absolute difference of a channel's mean, of 255). Tasks of an SR3 model begin with "sr3".
+absolute difference of a channel's mean, of 255). Tasks of the SR3 model begin with "sr3",
+those of the pair with "pair".
 Measurements are rounded and clipped to 8 bits; sides are cropped to a multiple of the scale;
 grey pictures are used as they are. ``--save`` appends the figures to benchmarks/figures.json.
 """

@@ -22,6 +22,7 @@ def by_task(entry):
 def test_the_embedded_models_are_the_ones_that_were_measured():
     assert HISTORY[-1]["model"] == load_prior().digest
     assert HISTORY[-1]["sr3"] == load_prior("sr3").digest
+    assert HISTORY[-1]["pair"] == load_prior("pair").digest
 
 
 @pytest.mark.parametrize(("before", "after"), list(pairwise(HISTORY)))

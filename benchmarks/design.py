@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.nn.unet import PixelNorm
+from sfumato.nn.unet import PixelNorm, UNet
 from sfumato.training import PriorSettings
 from sfumato.training.prior import PriorLesson
 from sfumato.training.run import Run
@@ -39,6 +39,8 @@ BASE = {
     "ema_rate": 0.005,
     "wide_share": 0.12,
     "batch_pixels": 2 * 64 * 64,
+    "channels": (16, 32, 64, 128, 192),
+    "unshuffle": 1,
 }
 
 
@@ -61,24 +63,57 @@ class Attention(nn.Module):
         return h + self.out(a.reshape(b, c, height, width))
 
 
+class LinearPath(nn.Module):
+    """``F(x) + V ((1 + scale) U x)``: what is linear in ``x`` need not be learnt past norms."""
+
+    def __init__(self, net: UNet, channels: int = 32, side: int = 5) -> None:
+        super().__init__()
+        self.net = net
+        self.into = nn.Conv2d(3, channels, side, padding=side // 2, bias=False)
+        self.scale = nn.Linear(net.config.embedding, channels)
+        self.out = nn.Conv2d(channels, 3, side, padding=side // 2, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        phase = level[:, None] * self.net.freq
+        e = self.net.emb(torch.cat([phase.sin(), phase.cos()], dim=1))
+        h = self.into(x) * (1 + self.scale(e)[:, :, None, None])
+        return self.net(x, level) + self.out(h)
+
+
+def with_attention(model: nn.Module) -> nn.Module:
+    mid = model.get_submodule("net.mid")
+    assert isinstance(mid, nn.ModuleList)
+    mid.insert(1, Attention(mid[0].conv1.out_channels))
+    return model
+
+
+def with_linear_path(model: nn.Module) -> nn.Module:
+    net = model.get_submodule("net")
+    assert isinstance(net, UNet)
+    model.net = LinearPath(net)
+    return model
+
+
 @dataclass(frozen=True)
 class Variant:
     name: str
     changes: dict[str, object] = field(default_factory=dict)
-    attention: bool = False
+    part: Callable[[nn.Module], nn.Module] | None = None
 
 
+BASIS = "widths 16 32 64 128 192, two blocks, unshuffle 1"
 VARIANTS = (
-    Variant("widths 32 64 128 192, two blocks, unshuffle 2"),
-    Variant("widths 64 96 128 192", {"channels": (64, 96, 128, 192)}),
-    Variant("widths 32 64 160 256", {"channels": (32, 64, 160, 256)}),
+    Variant(BASIS),
+    Variant("widths 32 64 128 192, unshuffle 2", {"channels": (32, 64, 128, 192), "unshuffle": 2}),
+    Variant("widths 64 128 192, unshuffle 4", {"channels": (64, 128, 192), "unshuffle": 4}),
+    Variant("widths 24 48 96 128 192", {"channels": (24, 48, 96, 128, 192)}),
+    Variant("widths 16 32 64 160 256", {"channels": (16, 32, 64, 160, 256)}),
     Variant("one block", {"blocks": 1}),
     Variant("three blocks", {"blocks": 3}),
-    Variant("three levels, 32 64 128", {"channels": (32, 64, 128)}),
-    Variant("five levels, 32 64 128 192 192", {"channels": (32, 64, 128, 192, 192)}),
-    Variant("unshuffle 4, 64 128 192", {"channels": (64, 128, 192), "unshuffle": 4}),
-    Variant("unshuffle 1, 16 32 64 128 192", {"channels": (16, 32, 64, 128, 192), "unshuffle": 1}),
-    Variant("attention at the coarsest level", attention=True),
+    Variant("four levels, 16 32 64 128", {"channels": (16, 32, 64, 128)}),
+    Variant("attention at the coarsest level", part=with_attention),
+    Variant("a linear path past the norms", part=with_linear_path),
     Variant("noise as in EDM, ln σ −1.2 ± 1.2", {"log_sigma_mean": -1.2, "log_sigma_std": 1.2}),
     Variant("no noise of any level", {"wide_share": 0.0}),
     Variant("crops of 64 only", {"crop_cycle": (64,)}),
@@ -93,9 +128,9 @@ def train(variant: Variant, a: argparse.Namespace, crops: list[Tensor]) -> dict[
     """Train one variant; return its curve."""
     settings = PriorSettings.of({**BASE, **variant.changes, "steps": 10**6})
     lesson = PriorLesson(settings, a.data, None, a.device)
-    if variant.attention:
-        plain = lesson.model
-        lesson.model = lambda: with_attention(plain())  # type: ignore[method-assign]
+    if variant.part:
+        plain, part = lesson.model, variant.part
+        lesson.model = lambda: part(plain())  # type: ignore[method-assign]
     clock = time.process_time if a.device == "cpu" else time.monotonic
     settings = settings.model_copy(update={"steps": steps_in(a, lesson, settings, clock)})
     run, curve, spent = Run(settings, lesson, torch.device(a.device)), [], 0.0
@@ -117,7 +152,7 @@ def steps_in(
     a: argparse.Namespace, lesson: PriorLesson, settings: PriorSettings, clock: Callable[[], float]
 ) -> int:
     """Return how many steps fill the time, by the pace of some."""
-    run, n = Run(settings, lesson, torch.device(a.device)), 2 * len(settings.crop_cycle)
+    run, n = Run(settings, lesson, torch.device(a.device)), 4 * len(settings.crop_cycle)
     for _ in range(n):
         run.advance()
     began = clock()
@@ -126,13 +161,6 @@ def steps_in(
     if a.device != "cpu":
         torch.cuda.synchronize()
     return max(20, int(a.seconds * n / (clock() - began)))
-
-
-def with_attention(model: nn.Module) -> nn.Module:
-    mid = model.get_submodule("net.mid")
-    assert isinstance(mid, nn.ModuleList)
-    mid.insert(1, Attention(mid[0].conv1.out_channels))
-    return model
 
 
 def table(done: list[dict]) -> str:

@@ -101,6 +101,8 @@ CASES = {
     "negative noise": (("denoise", "good.png", "--noise", "-0.1"), 2, ["--noise"]),
     "noise that is no number": (("denoise", "good.png", "--noise", "nan"), 2, ["--noise"]),
     "endless noise": (("denoise", "good.png", "--noise", "inf"), 2, ["from 0 to 10"]),
+    "collaborative upscaling": (
+        ("upscale", "good.png", "--collaborative"), 2, ["noise alone", "leave out"]),
     "no noise": (("denoise", "good.png", "--noise", "0"), 2, ["nothing to remove"]),
     "scale 0": (("upscale", "good.png", "-s", 0), 2, ["--scale"]),
     "scale beyond reason": (("upscale", "good.png", "-s", 5000), 2, ["from 1 to"]),

@@ -67,6 +67,17 @@ def test_the_noise_of_the_input_is_told_beside_the_consistency(tmp_path, small, 
     assert "25.5/255" in done.out
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [([], True), (["--no-collaborative"], False), (["--collaborative"], True)]
+)
+def test_collaborative_filtering_can_be_left_out(tmp_path, small, prior, asked, told):
+    out = tmp_path / "out.png"
+    words = ("denoise", small, "--noise", 0.1, "-o", out, "-n", prior, "--objective", "distortion")
+    done = sfumato(*words, *asked)
+    assert done.code == 0, done.err
+    assert report_of(out)["settings"]["collaborative"] is told
+
+
 def test_a_seed_decides_all(tmp_path, small, prior):
     def restored(name, *options):
         out = tmp_path / f"{name}.png"

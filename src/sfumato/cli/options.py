@@ -330,6 +330,14 @@ class Shared:
             "`sfumato doctor --measure` has found to pay."
         ),
     ] = Kernels.auto
+    collaborative: Annotated[
+        bool | None,
+        typer.Option(
+            "--collaborative/--no-collaborative",
+            help="For the least error of denoising, filter alike patches after the network. "
+            "Default: for models that gain by it, as the embedded ones.",
+        ),
+    ] = None
     recursive: RecursiveOption = False
     skip_existing: SkipOption = False
     continue_on_error: ContinueOption = False
@@ -417,6 +425,7 @@ class Shared:
             stitch=self.stitch,
             order=self.order,
             kernels=self.kernels,
+            collaborative=self.collaborative,
             levels=self.levels,
             batch=self.batch,
             seed=self.seed,

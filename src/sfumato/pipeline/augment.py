@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser
+from sfumato.diffusion.collaborative import Collaborative
 from sfumato.guidance.clipping import completion
 
 #: Ways to turn and mirror a picture.
@@ -90,16 +91,19 @@ class Unclipped:
     (Tobin, *Estimation of relationships for limited dependent variables*, 1958). Two evaluations
     find that estimate, in one pass or two, and eight denoise the image so completed. In a
     ``grey`` image the mean of the channels is what was measured, and has a third of the noise's
-    variance.
+    variance. With ``collaborative`` patches that the eight find alike are filtered together.
     """
 
-    def __init__(self, denoiser: Denoiser, *, grey: bool = False) -> None:
+    def __init__(
+        self, denoiser: Denoiser, *, grey: bool = False, collaborative: bool = False
+    ) -> None:
         self.denoiser = denoiser
         self.grey = grey
-        self._ensemble = OrientationEnsemble(denoiser)
+        ensemble = OrientationEnsemble(denoiser)
+        self._whole = Collaborative(ensemble) if collaborative else ensemble
         each = evaluations_of(denoiser)
         self._completing = (0, 5)[: max(1, 2 // each)]
-        self.evaluations = len(self._completing) * each + self._ensemble.evaluations
+        self.evaluations = len(self._completing) * each + ensemble.evaluations
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
@@ -107,4 +111,4 @@ class Unclipped:
         for k in self._completing:
             x_0 = restored(self.denoiser(oriented(filled, k), sigma), k)
             filled = completion(x_t, x_0, sigma, copies=3 if self.grey else 1)
-        return self._ensemble(filled, sigma)
+        return self._whole(filled, sigma)

@@ -53,12 +53,15 @@ class Resolved:
     seed: int
     samples: int
     supersampling: int
+    collaborative: bool | None
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values, for the report."""
         values = asdict(self)
         if self.supersampling == 1:
             del values["supersampling"]
+        if self.collaborative is None:
+            del values["collaborative"]
         return values
 
     def sampler_object(self) -> Sampler:
@@ -89,6 +92,10 @@ class Resolved:
     def chosen(self) -> Chosen:
         """The method with its options."""
         return parse_method(self.method)
+
+    def in_one_look(self, source: Source) -> bool:
+        """Whether the network answers once, for the least error of a picture with noise."""
+        return self.sampler == "rounds" and self.steps == 1 and source.task == "denoise"
 
     def plan(
         self,
@@ -160,7 +167,9 @@ def resolve(settings: Settings, source: Source, prior: Prior) -> Resolved:
         seed=s.seed,
         samples=s.samples,
         supersampling=source.supersampling,
+        collaborative=None,
     )
+    resolved = replace(resolved, collaborative=_collaborative(s, resolved, source, prior))
     stitch = _stitch(settings.stitch, A, resolved)
     resolved = replace(
         resolved, stitch=stitch, levels=s.levels or _levels(source, resolved, prior)
@@ -177,6 +186,19 @@ def _kernels(s: Settings, r: Resolved, A: Operator, prior: Prior) -> Kernels:
     side = r.tile if r.stitch != "whole" else height if height == width else 0
     n_tiles = max(1, math.ceil(height / r.tile)) * max(1, math.ceil(width / r.tile))
     return choose_kernels(s.kernels, prior, side, n_tiles * r.steps)
+
+
+def _collaborative(s: Settings, r: Resolved, source: Source, prior: Prior) -> bool | None:
+    """Whether alike patches are filtered after the network; None where that cannot be."""
+    if r.in_one_look(source):
+        return prior.collaborative if s.collaborative is None else s.collaborative
+    if s.collaborative:
+        raise SettingsError(
+            f"collaborative filtering for {source.A} by {r.steps} {r.sampler} steps",
+            expected="noise alone, and the least error",
+            do="leave out --collaborative",
+        )
+    return None
 
 
 def _objective(source: Source, s: Settings, prior: Prior, asked: Chosen | None) -> Objective:
@@ -413,8 +435,7 @@ def _check(r: Resolved, source: Source, conditional: bool) -> None:
             expected="noise alone, since it begins at the measurement",
             do="leave out --method",
         )
-    one_round = r.sampler == "rounds" and r.steps == 1 and source.task == "denoise"
-    if not (r.chosen.method.name == "ddnm+" and one_round):
+    if not (r.chosen.method.name == "ddnm+" and r.in_one_look(source)):
         r.chosen.check(r.sampler, noisy=source.sigma_y > 0, stated=not source.exact)
     if r.chosen.method.svd and not _has_svd(source):
         raise SettingsError(

@@ -242,7 +242,7 @@ class Run:
         if r.steps > 1:
             return AlternatingOrientation(denoiser, r.sigmas())
         if self.source.task == "denoise":
-            return Unclipped(denoiser, grey=self.source.grey)
+            return Unclipped(denoiser, grey=self.source.grey, collaborative=bool(r.collaborative))
         return OrientationEnsemble(denoiser)
 
     def level(self, i: int, sample: int, guide: Canvas | None = None) -> RestoredLevel:

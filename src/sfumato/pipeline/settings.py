@@ -42,6 +42,9 @@ class Settings(BaseModel):
     stitch: StitchChoice = "auto"
     #: What computes the network: "auto" is what was measured to pay (sfumato.pipeline.kernels).
     kernels: Literal["auto", "eager", "compiled"] = "auto"
+    #: For the least error of denoising, filter alike patches after the network; None: for models
+    #: that gain by it (sfumato.diffusion.collaborative).
+    collaborative: bool | None = None
     order: Literal["raster", "reverse", "centre", "known-first"] = "raster"
     levels: int | None = Field(None, ge=1, le=12)
     batch: int | None = Field(None, ge=1)

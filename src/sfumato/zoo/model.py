@@ -42,6 +42,9 @@ class Prior:
     mirrored up to it inside. ``kind`` and ``licence`` are words for those who choose a model;
     ``device`` is where it was loaded to.
 
+    With ``collaborative`` the least error of denoising gains by filtering alike patches after the
+    network, as it does for small ones (``sfumato.diffusion.collaborative``).
+
     An SR3 model has a ``super_resolution``, and its denoiser is ``Conditional``: it answers when
     it is ``given`` the small picture, interpolated.
     """
@@ -62,6 +65,7 @@ class Prior:
     kind: str = ""
     licence: str = ""
     device: str = "cpu"
+    collaborative: bool = False
 
     @property
     def sizes(self) -> str:

@@ -57,6 +57,7 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
     denoiser: EDMDenoiser | SR3Denoiser
     config: PriorConfig | SR3Config | GeneratorConfig
     classes: tuple[str, ...] = ()
+    collaborative = False
     if header.get("kind") == "sr3":
         denoiser, config = sr3_of(tensors, header, source.path, precision)
         stride = denoiser.stride
@@ -65,7 +66,7 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
         stride, classes = config.network.stride, config.classes
     else:
         denoiser, config = denoiser_of(tensors, header, source.path, precision)
-        stride = config.network.stride
+        stride, collaborative = config.network.stride, True
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     return Prior(
         name=source.name,
@@ -80,6 +81,7 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
         source=source.path,
         super_resolution=_super_resolution(denoiser, config),
         classes=classes,
+        collaborative=collaborative,
     )
 
 

@@ -105,6 +105,7 @@ def load(source: Source, device: torch.device, precision: Precision) -> Prior:
         card=source.card or f"# {source.name}\n\nA pair without a card.\n",
         source=source.path,
         kind="a prior and an SR3 model that looks at what it saw: two evaluations in one",
+        collaborative=True,
     )
 
 

@@ -68,7 +68,7 @@ class LinearPath(nn.Module):
 
     def __init__(self, net: UNet, channels: int = 32, side: int = 5) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.config = net, net.config
         self.into = nn.Conv2d(3, channels, side, padding=side // 2, bias=False)
         self.scale = nn.Linear(net.config.embedding, channels)
         self.out = nn.Conv2d(channels, 3, side, padding=side // 2, bias=False)
@@ -95,6 +95,13 @@ def with_linear_path(model: nn.Module) -> nn.Module:
     return model
 
 
+def without_last_norm(model: nn.Module) -> nn.Module:
+    tail = model.get_submodule("net.tail")
+    assert isinstance(tail, nn.Sequential)
+    tail[0] = nn.Identity()
+    return model
+
+
 @dataclass(frozen=True)
 class Variant:
     name: str
@@ -114,6 +121,12 @@ VARIANTS = (
     Variant("four levels, 16 32 64 128", {"channels": (16, 32, 64, 128)}),
     Variant("attention at the coarsest level", part=with_attention),
     Variant("a linear path past the norms", part=with_linear_path),
+    Variant(
+        "widths 32 64 128 192, unshuffle 2, a linear path",
+        {"channels": (32, 64, 128, 192), "unshuffle": 2},
+        part=with_linear_path,
+    ),
+    Variant("no norm before the last layer", part=without_last_norm),
     Variant("noise as in EDM, ln σ −1.2 ± 1.2", {"log_sigma_mean": -1.2, "log_sigma_std": 1.2}),
     Variant("no noise of any level", {"wide_share": 0.0}),
     Variant("crops of 64 only", {"crop_cycle": (64,)}),

@@ -1,4 +1,4 @@
-"""Collaborative filtering: groups of what is alike, a linear filter of them, and where it counts."""
+"""Collaborative filtering: groups of what is alike, their linear filter, where it counts."""
 
 import math
 
@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.diffusion import collaborative as module
-from sfumato.diffusion.collaborative import Collaborative, alike, collaborative, share
+from sfumato.diffusion.collaborative import (
+    Collaborative,
+    alike,
+    collaborative,
+    share,
+    working_bytes,
+)
+from sfumato.pipeline.trial import LiveTensors
 
 
 def noise(*shape, seed=0):
@@ -28,7 +35,7 @@ def test_groups_hold_the_nearest_patches_within_reach(height, width, seed):
     guide, side = noise(height, width, seed=seed), 5
     patches = guide.unfold(0, side, 1).unfold(1, side, 1).flatten(2)
     rows, columns = patches.shape[:2]
-    groups = torch.cat(list(alike(guide, side)))
+    groups = torch.cat(list(alike(guide, side, 3)))
     firsts = [(r, c) for r in range(0, rows, 3) for c in range(0, columns, 3)]
     assert len(groups) == len(firsts)
     for (r, c), group in zip(firsts, groups, strict=True):
@@ -50,10 +57,10 @@ def test_the_filter_is_linear_in_what_it_filters():
     torch.testing.assert_close(both, apart, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(48, 60), (5, 5), (3, 17), (1, 1), (2, 40), (7, 8)])
+@pytest.mark.parametrize("size", [(48, 60), (5, 5), (3, 17), (1, 1), (1, 60), (7, 8)])
 def test_without_noise_nothing_is_filtered_at_any_size(size):
     y, p = noise(2, 3, *size, seed=1), noise(2, 3, *size, seed=2)
-    torch.testing.assert_close(collaborative(y, p, 1e-6), y, atol=2e-3, rtol=0)
+    torch.testing.assert_close(collaborative(y, p, 1.1e-4), y, atol=4e-3, rtol=0)
 
 
 def test_a_texture_comes_nearer_than_the_noisy_image_and_than_a_poor_estimate():
@@ -96,12 +103,21 @@ def test_the_answer_depends_on_what_is_near_only():
     far_y, far_p = y.clone(), p.clone()
     far_y[..., 100:] += 1
     far_p[..., 100:] -= 0.5
-    answers = [
-        Collaborative(lambda _, __, p=p: p)(y, 0.2) for y, p in ((y, p), (far_y, far_p))
-    ]
-    here, there = (answer[..., : 100 - 44] for answer in answers)
+    answers = [Collaborative(lambda _, __, p=p: p)(y, 0.2) for y, p in ((y, p), (far_y, far_p))]
+    here, there = (answer[..., : 100 - 36] for answer in answers)
     assert torch.equal(here, there)
-    assert not torch.equal(*(answer[..., 90:99] for answer in answers))
+    assert not torch.equal(*(answer[..., 80:99] for answer in answers))
+
+
+@pytest.mark.parametrize("size", [(1, 60), (60, 1), (2, 100), (3, 31), (4, 4)])
+@pytest.mark.parametrize("p", ["flat", "one odd column", "random"])
+def test_every_pixel_has_an_answer(size, p):
+    made = {"flat": torch.full((1, 3, *size), 0.2), "random": noise(1, 3, *size)}
+    made["one odd column"] = made["flat"].clone()
+    made["one odd column"][..., size[1] // 2] = -0.9
+    y = made[p] + 0.1 * noise(1, 3, *size, seed=1)
+    assert collaborative(y, made[p], 0.1).isfinite().all()
+    assert Collaborative(lambda x_t, _: made[p])(y, 0.0).isfinite().all()
 
 
 @given(st.sampled_from([1, 40, 300, 10**6]))
@@ -120,4 +136,14 @@ def test_images_of_a_batch_are_filtered_each_alone_and_keep_their_kind():
     D = Collaborative(lambda x_t, _: 0.9 * x_t)
     both = D(y, 0.2)
     assert torch.equal(both, torch.cat([D(y[:1], 0.2), D(y[1:], 0.2)]))
-    assert D(y.double(), 0.2).dtype == torch.float64
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        answer = D(y.to(dtype), 0.2)
+        assert answer.dtype == dtype
+        assert (answer.float() - both).abs().mean() < 0.02
+
+
+def test_memory_is_about_what_is_told():
+    for size in ((64, 64), (256, 256), (16, 9000)):
+        with LiveTensors() as live:
+            collaborative(noise(1, 3, *size), noise(1, 3, *size, seed=1), 0.1)
+        assert 0.6 < live.peak_bytes / working_bytes(*size) < 1.2

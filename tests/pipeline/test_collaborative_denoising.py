@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sfumato.diffusion.collaborative import Collaborative
 from sfumato.errors import SettingsError
 from sfumato.io import read_picture
 from sfumato.metrics import psnr
 from sfumato.pipeline import Settings, restore
-from sfumato.pipeline.augment import Unclipped
+from sfumato.pipeline.augment import OrientationEnsemble, Unclipped
 from sfumato.zoo import load_prior
 
 
@@ -61,6 +62,7 @@ def test_a_model_that_does_not_gain_is_left_alone(photograph):
         ("average_pool:2", {}),
         ("grayscale", {}),
         ("noise:0.1", {"objective": "perception"}),
+        ("noise:0.1", {"objective": "perception", "sampler": "rounds", "steps": 1}),
         ("gaussian_blur:1 | noise:0.1", {"objective": "distortion"}),
     ],
 )
@@ -68,20 +70,25 @@ def test_elsewhere_it_is_refused_and_not_told_of(photograph, words, settings):
     y = photograph[: 1 if words == "grayscale" else 3, :16, :16]
     with pytest.raises(SettingsError, match="leave out --collaborative"):
         restore(y, words, settings=Settings(collaborative=True, **settings))
-    done = restore(y, words, settings=Settings(collaborative=False, steps=2, **settings))
+    done = restore(y, words, settings=Settings(collaborative=False, **{"steps": 2, **settings}))
     assert "collaborative" not in done.report.settings
+
+
+@pytest.mark.parametrize("method", ["dps", "pigdm", "mmps"])
+def test_methods_that_go_back_through_the_network_do_without(photograph, method):
+    y = noisy(photograph[:, :32, :32], 0.1)
+    settings = Settings(method=method, sampler="rounds", steps=1, objective="distortion")
+    assert "collaborative" not in restore(y, "noise:0.1", settings=settings).report.settings
 
 
 def test_the_mean_of_all_orientations_is_what_steers_it():
     y = torch.rand((1, 3, 20, 24), generator=torch.Generator().manual_seed(1)) - 0.5
-    seen = []
 
-    def denoiser(x_t, sigma):
-        seen.append(x_t.shape)
-        return 0.5 * x_t
+    def lopsided(x_t, sigma):
+        return 0.5 * x_t + 0.2 * x_t.roll(1, dims=3)
 
-    D = Unclipped(denoiser, collaborative=True)
-    plain = Unclipped(denoiser)
-    assert D.evaluations == plain.evaluations == 10
-    assert not torch.equal(D(y, 0.2), plain(y, 0.2))
-    assert len(seen) == 20
+    D = Unclipped(lopsided, collaborative=True)
+    expected = Collaborative(OrientationEnsemble(lopsided))(y, 0.2)
+    assert D.evaluations == 10
+    assert torch.equal(D(y, 0.2), expected)
+    assert not torch.equal(expected, OrientationEnsemble(lopsided)(y, 0.2))

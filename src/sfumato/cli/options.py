@@ -335,7 +335,8 @@ class Shared:
         typer.Option(
             "--collaborative/--no-collaborative",
             help="For the least error of denoising, filter alike patches after the network. "
-            "Default: for models that gain by it, as the embedded ones.",
+            "Default: for sfumato's own priors and pairs.",
+            rich_help_panel=_HOW,
         ),
     ] = None
     recursive: RecursiveOption = False

@@ -1,19 +1,21 @@
-"""A denoiser that also asks patches alike: collaborative filtering, steered by its estimate.
+"""A denoiser that also asks alike patches: collaborative filtering, steered by its estimate.
 
 ::
 
     p = D(x_t, σ)
-    w = (T p)² / ((T p)² + σ²)        T: cosines over colours, alike patches, and their pixels
-    u = Σ T⁻¹ (w T x_t) / Σ 1          sums over all groups, each by its weight
+    w = (T p)² / ((T p)² + σ²)         T: cosines over colours, alike patches, and their pixels
+    v = k / max(1, |w|²)               |w|² of a group's colour, k the Kaiser window of a patch
+    u = Σ v T⁻¹(w T x_t) / Σ v         sums over all patches of all groups that hold a pixel
     D'(x_t, σ) = p + a (u − p)         a = 1.4 s / (s + 0.4 σ)
 
 A network sees what is near, and knows photographs; a texture that comes back is better known from
-its other places in the picture. For every third pixel, both ways, the 16 patches of 5 x 5 pixels
-that ``p`` has most alike are put on one another, from no further than 16 pixels. In such a group
-what they share is a few large coefficients, and the noise all small ones; the Wiener filter that
-would be best if ``p`` were the image keeps the former. Patches overlap, so that each pixel is the
-mean of many answers. Where the image is flat, of little standard deviation ``s`` over 9 x 9 pixels
-of ``p``, the network has seen more of it than 16 patches, and its answer counts.
+its other places in the picture. For every third pixel, both ways, the patch of 5 x 5 pixels there
+and the 15 that are most like it, in the mean of the colours of ``p`` and from within 16 pixels,
+are stacked. In such a group what they share becomes a few large coefficients, and noise stays many
+small ones; the Wiener filter that would be best if ``p`` were the image keeps the former. Patches
+overlap, so that each pixel is the mean of many answers. Where the image is flat the network has
+seen more of it than 16 patches, and its answer stands: ``s`` is the standard deviation over 9 x 9
+pixels of the mean of the colours of ``p``.
 
 References: BM3D, DOI 10.1109/TIP.2007.901238 (its second step); a network's estimate to steer it,
 Cruz et al., arXiv 1803.02112.
@@ -36,11 +38,15 @@ from sfumato._typing import Images
 _SIDE, _STEP, _REACH, _ALIKE = 5, 3, 16, 16
 #: The share ``a`` where all is texture, and the part of σ at which it is half of that.
 _SHARE, _FLAT, _WINDOW = 1.4, 0.4, 9
-#: Patches whose groups are filtered at a time, which bounds the memory.
-_AT_ONCE = 2048
-#: Sums are taken in whole numbers of this unit, so that their order does not matter.
+#: With less noise than this there is nothing to filter.
+_LEAST_SIGMA = 1e-4
+#: All that decides bits, for those who keep results.
+CHOICES = (_SIDE, _STEP, _REACH, _ALIKE, _SHARE, _FLAT, _WINDOW)
+#: Patches whose groups are filtered at a time, or those of one row, which bounds the memory.
+_AT_ONCE = 1024
+#: Sums are taken in whole numbers of this unit, so that their order does not matter; values of
+#: images and weights up to 1 leave room for 2^38 of them.
 _UNIT = 2.0**-24
-_FAR = 1e3
 
 
 @final
@@ -48,7 +54,7 @@ class Collaborative:
     """``D'(x_t, sigma)``: a denoiser's estimate and collaborative filtering, for white noise.
 
     Its answer at a pixel depends on no more than
-    44 pixels around it, and on what ``denoiser`` sees.
+    36 pixels around it, and on what ``denoiser`` sees.
 
     >>> x = torch.tensor([0.2, -0.6]).repeat(1, 3, 24, 12)
     >>> y = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
@@ -70,8 +76,11 @@ class Collaborative:
 def collaborative(y: Images, p: Images, sigma: float) -> Images:
     """Filter ``y``, of white noise ``sigma``, by groups of patches that are alike in ``p``.
 
-    Both have shape (batch, channels, height, width) and float32, on data in [-1, 1].
+    Both have shape (batch, channels, height, width), float32, and hold finite numbers of data in
+    [-1, 1].
     """
+    if sigma < _LEAST_SIGMA:
+        return y
     return torch.stack([_filtered(a, b, sigma) for a, b in zip(y, p, strict=True)])
 
 
@@ -82,62 +91,81 @@ def share(p: Images, sigma: float) -> Tensor:
         F.avg_pool2d(v, _WINDOW, 1, _WINDOW // 2, count_include_pad=False) for v in (m, m * m)
     )
     s = (square - m * m).clamp(min=0).sqrt()
-    return _SHARE * s / (s + _FLAT * sigma)
+    return _SHARE * s / (s + _FLAT * max(sigma, _LEAST_SIGMA))
+
+
+def working_bytes(height: int, width: int) -> int:
+    """Return about how much memory filtering an image takes, beside that image.
+
+    >>> round(working_bytes(256, 256) / 1e6)
+    41
+    """
+    groups = min(max(_AT_ONCE, width // _STEP), height * width // _STEP**2)
+    return 34_000 * groups + 90 * height * width
 
 
 def _filtered(y: Tensor, p: Tensor, sigma: float) -> Tensor:
     c, height, width = y.shape
     side = min(_SIDE, height, width)
+    step = min(_STEP, side)
     # The last patches are to end where the image does.
-    beyond = (0, -(width - side) % _STEP, 0, -(height - side) % _STEP)
-    y, p = (F.pad(v[None], beyond, mode="replicate")[0] for v in (y, p))
-    T_colours, T_pixels = cosines(c, y), cosines(side, y)
-    y, p = (torch.einsum("ij,jhw->ihw", T_colours, v) for v in (y, p))
+    beyond = (0, -(width - side) % step, 0, -(height - side) % step)
+    T = cosines(c, y)
+    y, p = (
+        torch.einsum("ij,jhw->ihw", T, F.pad(v[None], beyond, mode="replicate")[0]) for v in (y, p)
+    )
     h, w = y.shape[1:]
     offsets = (torch.arange(side)[:, None] * w + torch.arange(side)).flatten().to(y.device)
-    T_pixels = torch.kron(T_pixels, T_pixels)
-    window = torch.kaiser_window(side, periodic=False, beta=2.0, device=y.device)
-    window = (window[:, None] * window).flatten()
-    flat_y, flat_p = y.flatten(1), p.flatten(1)
     sums = torch.zeros(2, c, h * w, dtype=torch.int64, device=y.device)
-    for firsts in alike(p[0], side):
-        at = (firsts[..., None] + offsets).flatten()
-        T_alike = cosines(firsts.shape[1], y)
-        shape = (c, *firsts.shape, side * side)
-        Ty, Tp = (T_alike @ (v[:, at].view(shape) @ T_pixels.T) for v in (flat_y, flat_p))
-        wiener = Tp.square() / (Tp.square() + sigma**2)
-        u = T_alike.T @ (wiener * Ty) @ T_pixels
-        weight = window / wiener.square().sum((2, 3), keepdim=True).clamp(min=1)
-        for total, v in zip(sums, (weight * u, weight.expand(shape)), strict=True):
-            total.index_add_(1, at, (v / _UNIT).to(torch.int64).flatten(1))
+    for firsts in alike(p[0].detach(), side, step):
+        at = firsts[..., None] + offsets
+        for total, v in zip(
+            sums, _group_answers(y.flatten(1), p.flatten(1), at, sigma), strict=True
+        ):
+            total.index_add_(1, at.flatten(), (v / _UNIT).round().to(torch.int64).flatten(1))
     u = (sums[0].double() / sums[1]).to(y.dtype).view(c, h, w)
-    return torch.einsum("ji,jhw->ihw", T_colours, u)[:, :height, :width]
+    return torch.einsum("ji,jhw->ihw", T, u)[:, :height, :width]
 
 
-def alike(guide: Tensor, side: int) -> Iterator[Tensor]:
+def _group_answers(y: Tensor, p: Tensor, at: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Return ``v T⁻¹(w T y)`` and ``v`` of groups of pixels ``at``: (groups, alike, pixels)."""
+    c, (_, n_alike, n) = len(y), at.shape
+    side = math.isqrt(n)
+    T_alike, T_pixels = cosines(n_alike, y), cosines(side, y)
+    T_pixels = torch.kron(T_pixels, T_pixels)
+    Ty, Tp = (T_alike @ (v[:, at.flatten()].view(c, *at.shape) @ T_pixels.T) for v in (y, p))
+    w = Tp.square() / (Tp.square() + sigma**2)
+    k = torch.kaiser_window(side, periodic=False, beta=2.0, device=y.device)
+    k = (k[:, None] * k).flatten()
+    v = k / w.square().sum((2, 3), keepdim=True).clamp(min=1)
+    return v * (T_alike.T @ (w * Ty) @ T_pixels), v.expand(c, *at.shape)
+
+
+def alike(guide: Tensor, side: int, step: int) -> Iterator[Tensor]:
     """Yield, some patches at a time, where those begin that are most like each of them.
 
-    ``guide`` has shape (height, width). The tensors have shape (patches, alike) and hold indices
-    into the flattened ``guide``, the patch itself first; of others equally alike any may be there.
+    ``guide`` has shape (height, width), and of its patches each ``step``-th is asked, both ways.
+    The tensors have shape (patches, alike) and hold indices into the flattened ``guide``, the
+    patch itself first; of others equally alike any may be there.
     """
     height, width = guide.shape
     reach, n = _REACH, 2 * _REACH + 1
     most = min(_ALIKE, math.prod(min(reach + 1, k - side + 1) for k in guide.shape))
-    columns = torch.arange(0, width - side + 1, _STEP, device=guide.device)
-    rows = range(0, height - side + 1, _STEP)
-    padded = F.pad(guide, (reach,) * 4, value=_FAR)
+    columns = torch.arange(0, width - side + 1, step, device=guide.device)
+    rows = range(0, height - side + 1, step)
+    padded = F.pad(guide, (reach,) * 4, value=math.inf)
     shift = torch.arange(-reach, reach + 1, device=guide.device)
     shifts = (shift[:, None] * width + shift).flatten()
     per_strip = max(1, _AT_ONCE // len(columns))
     for k in range(0, len(rows), per_strip):
         strip = rows[k : k + per_strip]
         top, bottom = strip[0], strip[-1] + side
-        here = guide[top:bottom, None]
+        here = guide[top:bottom]
         distances = torch.empty((n, n, len(strip), len(columns)), device=guide.device)
+        d = torch.empty((n, *here.shape), device=guide.device)
         for dy in range(n):
-            there = padded[top + dy : bottom + dy].unfold(1, width, 1)
-            d = (there - here).square_().permute(1, 0, 2)
-            distances[dy] = F.avg_pool2d(d, side, _STEP)
+            there = padded[top + dy : bottom + dy].unfold(1, width, 1).transpose(0, 1)
+            distances[dy] = F.avg_pool2d(torch.sub(there, here, out=d).square_(), side, step)
         # Where all is alike a patch might be left out of its own group, and its pixels of all.
         distances[reach, reach] = -1
         nearest = distances.flatten(0, 1).flatten(1).T.topk(most, largest=False).indices

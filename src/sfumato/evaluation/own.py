@@ -73,6 +73,7 @@ class Restoring(Contender):
         prior = self._models.load(self._model)
         chosen = self._settings.model_dump(mode="json", exclude={"seed", "batch"})
         told = {"settings": chosen, "model": prior.digest, "precision": prior.precision}
+        told |= {"collaborative": prior.collaborative}
         # What the settings leave open the program decides.
         return told | {"presets": presets_digest(), "program": __version__}
 

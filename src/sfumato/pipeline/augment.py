@@ -1,4 +1,4 @@
-"""Denoisers made better at one image: eight orientations, and values that were clipped."""
+"""Denoisers made better at one image: orientations, clipped values, and what is alike in it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Unclipped:
     (Tobin, *Estimation of relationships for limited dependent variables*, 1958). Two evaluations
     find that estimate, in one pass or two, and eight denoise the image so completed. In a
     ``grey`` image the mean of the channels is what was measured, and has a third of the noise's
-    variance. With ``collaborative`` patches that the eight find alike are filtered together.
+    variance. With ``collaborative`` patches that this answer has alike are then filtered together.
     """
 
     def __init__(

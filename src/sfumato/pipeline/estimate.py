@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.diffusion.collaborative import working_bytes
 from sfumato.io._formats import NUMPY, read_head
 from sfumato.io._read import is_tiled, read_header
 from sfumato.io.windows import PictureWindows, picture_shape
@@ -49,7 +50,8 @@ class Estimate:
 
     ``evaluations`` are those of the network. ``device_bytes`` are on the GPU, if there is one.
     ``job_bytes`` and ``output_bytes`` are the most that the disk must hold. ``seconds`` are the
-    network's alone; where it ``solves``, equations for the measurement may take longer than that.
+    network's, and those of filtering after it; where it ``solves``, equations for the measurement
+    may take longer than that.
     """
 
     task: str
@@ -190,6 +192,8 @@ class Outlook:
         restorer = self.run.engine.restorer
         batch = min(restorer.room.most, len(plan.tiles))
         work = int(trial.bytes_per_pixel(r.chosen.passes) * height * width * restorer.micro_batch)
+        if r.collaborative:
+            work = max(work, working_bytes(height, width))
         if self.streamed:
             work += self._images_bytes(height, width, batch)
             kept = _WRITING_BYTES
@@ -239,7 +243,12 @@ class Outlook:
             at_once = max(len(tiles) / workers, len(plan.waves) if workers > 1 else 0)
             micro_batch = self.run.engine.restorer.micro_batch
             seconds += at_once * trial.seconds(*largest, micro_batch, r.chosen.passes)
-        return seconds * self.run.engine.n_steps * self._per_step * r.samples
+        seconds *= self.run.engine.n_steps * self._per_step * r.samples
+        if r.collaborative:
+            plan = self.run.plans[-1]
+            each = trial.filter_seconds(min(plan.tile, plan.height), min(plan.tile, plan.width))
+            seconds += each * len(plan.tiles) / workers * r.samples
+        return seconds
 
 
 def _zeros(n_bands: int) -> Callable[[int, int, int, int], Tensor]:

@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from sfumato.diffusion.collaborative import CHOICES
 from sfumato.operators import (
     AveragePool,
     Bicubic,
@@ -95,7 +96,7 @@ DEFAULT_OBJECTIVE: dict[Task, Objective] = {
 def presets_digest() -> str:
     """Return a digest of all that stands above: with other defaults it is another one."""
     holes = (SMALL_HOLE, SMALL_HOLE_SIGMA)
-    tables = (PRESETS, NOISY_DISTORTION, DENOISE_FLOW, ETA_Y, DEFAULT_OBJECTIVE, holes)
+    tables = (PRESETS, NOISY_DISTORTION, DENOISE_FLOW, ETA_Y, DEFAULT_OBJECTIVE, holes, CHOICES)
     return hashlib.sha256(repr(tables).encode()).hexdigest()[:16]
 
 

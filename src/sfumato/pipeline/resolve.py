@@ -94,7 +94,7 @@ class Resolved:
         return parse_method(self.method)
 
     def in_one_look(self, source: Source) -> bool:
-        """Whether the network answers once, for the least error of a picture with noise."""
+        """Whether a picture with noise is denoised in one round."""
         return self.sampler == "rounds" and self.steps == 1 and source.task == "denoise"
 
     def plan(
@@ -190,12 +190,12 @@ def _kernels(s: Settings, r: Resolved, A: Operator, prior: Prior) -> Kernels:
 
 def _collaborative(s: Settings, r: Resolved, source: Source, prior: Prior) -> bool | None:
     """Whether alike patches are filtered after the network; None where that cannot be."""
-    if r.in_one_look(source):
+    if r.objective == "distortion" and r.in_one_look(source) and not r.chosen.passes:
         return prior.collaborative if s.collaborative is None else s.collaborative
     if s.collaborative:
         raise SettingsError(
-            f"collaborative filtering for {source.A} by {r.steps} {r.sampler} steps",
-            expected="noise alone, and the least error",
+            f"collaborative filtering for {source.A} by {r.method}, objective {r.objective}",
+            expected="noise alone, the least error, and a method that stays out of the network",
             do="leave out --collaborative",
         )
     return None

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from sfumato.diffusion import Conditional, denoise, linearised
+from sfumato.diffusion.collaborative import collaborative
 from sfumato.zoo import Prior
 
 #: A network takes about so much more than its tensors, which are what can be counted.
@@ -69,6 +70,14 @@ class Trial:
             self._seconds[size] = self._time(*size)
         share: float = height * width / (size[0] * size[1])
         return share * self._seconds[size]
+
+    def filter_seconds(self, height: int, width: int) -> float:
+        """Return the seconds of collaborative filtering of a tile."""
+        side = min(height, width, _TIMED)
+        x = torch.full((1, 3, side, side), 0.1, device=self._device)
+        began = time.perf_counter()
+        _ = collaborative(x, x, 0.1).cpu()
+        return (time.perf_counter() - began) * height * width / side**2
 
     def _time(self, height: int, width: int, batch: int, passes: int) -> float:
         """Evaluate until a second is over; the first time does not count if there is another."""

@@ -72,8 +72,8 @@ class Restoring(Contender):
     def identity(self, picture: str) -> Mapping[str, object]:
         prior = self._models.load(self._model)
         chosen = self._settings.model_dump(mode="json", exclude={"seed", "batch"})
-        told = {"settings": chosen, "model": prior.digest, "precision": prior.precision}
-        told |= {"collaborative": prior.collaborative}
+        told: dict[str, object] = {"settings": chosen, "model": prior.digest}
+        told |= {"precision": prior.precision, "collaborative": prior.collaborative}
         # What the settings leave open the program decides.
         return told | {"presets": presets_digest(), "program": __version__}
 

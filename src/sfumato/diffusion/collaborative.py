@@ -39,7 +39,7 @@ _SIDE, _STEP, _REACH, _ALIKE = 5, 3, 16, 16
 #: The share ``a`` where all is texture, and the part of σ at which it is half of that.
 _SHARE, _FLAT, _WINDOW = 1.4, 0.4, 9
 #: With less noise than this there is nothing to filter.
-_LEAST_SIGMA = 1e-4
+_LEAST_SIGMA = 1e-6
 #: All that decides bits, for those who keep results.
 CHOICES = (_SIDE, _STEP, _REACH, _ALIKE, _SHARE, _FLAT, _WINDOW)
 #: Patches whose groups are filtered at a time, or those of one row, which bounds the memory.

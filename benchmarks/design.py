@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.nn.unet import PixelNorm, UNet
+from sfumato.nn.unet import PixelNorm
 from sfumato.training import PriorSettings
 from sfumato.training.prior import PriorLesson
 from sfumato.training.run import Run
@@ -63,35 +63,10 @@ class Attention(nn.Module):
         return h + self.out(a.reshape(b, c, height, width))
 
 
-class LinearPath(nn.Module):
-    """``F(x) + V ((1 + scale) U x)``: what is linear in ``x`` need not be learnt past norms."""
-
-    def __init__(self, net: UNet, channels: int = 32, side: int = 5) -> None:
-        super().__init__()
-        self.net, self.config = net, net.config
-        self.into = nn.Conv2d(3, channels, side, padding=side // 2, bias=False)
-        self.scale = nn.Linear(net.config.embedding, channels)
-        self.out = nn.Conv2d(channels, 3, side, padding=side // 2, bias=False)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        phase = level[:, None] * self.net.freq
-        e = self.net.emb(torch.cat([phase.sin(), phase.cos()], dim=1))
-        h = self.into(x) * (1 + self.scale(e)[:, :, None, None])
-        return self.net(x, level) + self.out(h)
-
-
 def with_attention(model: nn.Module) -> nn.Module:
     mid = model.get_submodule("net.mid")
     assert isinstance(mid, nn.ModuleList)
     mid.insert(1, Attention(mid[0].conv1.out_channels))
-    return model
-
-
-def with_linear_path(model: nn.Module) -> nn.Module:
-    net = model.get_submodule("net")
-    assert isinstance(net, UNet)
-    model.net = LinearPath(net)
     return model
 
 
@@ -120,11 +95,10 @@ VARIANTS = (
     Variant("three blocks", {"blocks": 3}),
     Variant("four levels, 16 32 64 128", {"channels": (16, 32, 64, 128)}),
     Variant("attention at the coarsest level", part=with_attention),
-    Variant("a linear path past the norms", part=with_linear_path),
+    Variant("a linear path past the norms", {"linear": 32}),
     Variant(
         "widths 32 64 128 192, unshuffle 2, a linear path",
-        {"channels": (32, 64, 128, 192), "unshuffle": 2},
-        part=with_linear_path,
+        {"channels": (32, 64, 128, 192), "unshuffle": 2, "linear": 32},
     ),
     Variant("no norm before the last layer", part=without_last_norm),
     Variant("noise as in EDM, ln σ −1.2 ± 1.2", {"log_sigma_mean": -1.2, "log_sigma_std": 1.2}),

@@ -1,5 +1,7 @@
 """The U-Net: its form, its first weights, and that it agrees over tiles of any size."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -91,3 +93,22 @@ def test_the_noise_level_matters():
 def test_impossible_forms_are_refused(values):
     with pytest.raises(SettingsError, match="expected"):
         UNetConfig(**values)
+
+
+def test_the_linear_path_is_linear_in_the_input_at_each_noise_level():
+    net = seeded_unet(UNetConfig((4, 8), 1, 2, 8, linear=5), 0)
+    assert not net(torch.rand(1, 3, 8, 12), torch.zeros(1)).any()
+    torch.nn.init.normal_(net.linear.out.weight, generator=torch.Generator().manual_seed(1))
+    a, b = torch.randn(2, 1, 3, 8, 12, generator=torch.Generator().manual_seed(2))
+    answers = {}
+    for level in (0.0, 1.0):
+        F = partial(net, level=torch.full((1,), level))
+        torch.testing.assert_close(F(2 * a - b), 2 * F(a) - F(b), atol=1e-4, rtol=1e-4)
+        answers[level] = F(a)
+    assert not torch.allclose(answers[0.0], answers[1.0])
+
+
+@pytest.mark.parametrize("linear", [-1, True, 5000])
+def test_an_impossible_linear_path_is_refused(linear):
+    with pytest.raises(SettingsError, match="linear = "):
+        UNetConfig(linear=linear)

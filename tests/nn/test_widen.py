@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sfumato.errors import SettingsError
-from sfumato.nn import UNet, UNetConfig, seeded_unet, widened
+from sfumato.nn import UNet, UNetConfig, seeded_unet, widened, with_linear_path
 
 
 def small(channels: tuple[int, ...], blocks: int = 1) -> UNet:
@@ -45,3 +45,20 @@ def test_copies_are_told_apart() -> None:
 def test_refuses_what_cannot_be_the_same(channels: tuple[int, ...]) -> None:
     with pytest.raises(SettingsError):
         widened(small((8, 12)), channels)
+
+
+def test_a_linear_path_changes_nothing_at_first_and_goes_along_when_widened() -> None:
+    net = small((8, 12))
+    new = with_linear_path(net, 6, seed=3)
+    assert new.config.linear == 6
+    assert torch.equal(answers(new), answers(net))
+    assert new.linear is not None
+    with torch.no_grad():
+        new.linear.out.weight.normal_()
+    assert not torch.allclose(answers(new), answers(net))
+    wide = widened(new, (16, 12))
+    assert wide.linear is not None
+    for a, b in zip(wide.linear.parameters(), new.linear.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(SettingsError, match="a network without one"):
+        with_linear_path(new, 6)

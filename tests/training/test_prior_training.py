@@ -215,6 +215,19 @@ def test_a_run_goes_on_with_a_wider_network(finished, photographs, tmp_path):
     torch.testing.assert_close(wide.denoiser(x, 0.5), before.denoiser(x, 0.5), rtol=0, atol=0.02)
 
 
+def test_a_run_goes_on_with_a_linear_path(finished, photographs, tmp_path):
+    init = str(finished[0] / "prior.safetensors")
+    settings = variant(init=init, linear=4, steps=1, learning_rate=1e-12, weight_decay=0)
+    list(train_prior(settings, photographs, tmp_path))
+    grown = tmp_path / "prior.safetensors"
+    assert load_checkpoint(grown)[1]["linear"] == 4
+    ours, theirs = (load_prior(path, precision="fp32").denoiser for path in (grown, init))
+    x = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(x, 0.3), theirs(x, 0.3), atol=0.01, rtol=0)
+    with pytest.raises(SettingsError, match="linear 4; expected linear 0"):
+        next(train_prior(variant(init=str(grown)), photographs, tmp_path / "b"))
+
+
 def test_another_checkpoint_is_no_state(finished, photographs, tmp_path):
     (tmp_path / "state.safetensors").write_bytes((finished[0] / "prior.safetensors").read_bytes())
     with pytest.raises(ModelError, match="expected a training run"):

@@ -243,6 +243,24 @@ def test_a_run_starts_from_a_prior(photographs, tmp_path):
         next(train_sr3(other, photographs, tmp_path / "b"))
 
 
+@pytest.mark.parametrize("of", ["prior", "sr3"])
+def test_a_run_starts_with_a_linear_path_beside_the_network(finished, photographs, tmp_path, of):
+    still = {"steps": 1, "learning_rate": 1e-12, "precision": "fp32", "weight_decay": 0}
+    init = str(finished[0] / "sr3.safetensors")
+    if of == "prior":
+        prior = PriorSettings(**SIZES, steps=1, crop_cycle=(16,), batch_pixels=512, halvings=1)
+        list(train_prior(prior, photographs, tmp_path / "prior"))
+        init = str(tmp_path / "prior" / "prior.safetensors")
+    found = []
+    for linear in (0, 4):
+        settings = variant(init=init, network={**FORM, "linear": linear}, **still)
+        list(train_sr3(settings, photographs, tmp_path / str(linear)))
+        D, config = load_sr3(tmp_path / str(linear) / "sr3.safetensors")
+        assert config.network.linear == linear
+        found.append(D(crops(2), 0.3, crops(2)))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
 def test_a_run_starts_from_another_run(finished, photographs, tmp_path):
     init = str(finished[0] / "sr3.safetensors")
     settings = variant(init=init, steps=1, learning_rate=1e-12, precision="fp32", weight_decay=0)

@@ -10,7 +10,7 @@ from sfumato.nn.rrdbnet import RRDBNet, RRDBNetConfig
 from sfumato.nn.sr3 import SR3, seeded_sr3
 from sfumato.nn.sr3_config import PRESETS, SR3Config
 from sfumato.nn.unet import UNet, UNetConfig, seeded_unet
-from sfumato.nn.widen import widened
+from sfumato.nn.widen import widened, with_linear_path
 
 __all__ = [
     "PRESETS",
@@ -35,4 +35,5 @@ __all__ = [
     "seeded_sr3",
     "seeded_unet",
     "widened",
+    "with_linear_path",
 ]

@@ -21,6 +21,8 @@ from sfumato.nn.memory import given_memory
 _N_FREQUENCIES = 32
 _HIGHEST_FREQUENCY = 100.0
 _COLOURS = 3
+#: Side of the two filters of a linear path.
+_TAPS = 5
 
 
 @final
@@ -31,7 +33,8 @@ class UNetConfig:
     ``channels`` holds one width a level, from the finest to the coarsest; ``blocks`` counts the
     residual blocks of a level on the way down; ``unshuffle`` is the side of the square of pixels
     that is folded into channels; ``embedding`` is the width of the noise level's embedding;
-    ``inputs`` counts the channels of an input, 6 where a condition stands beside the image.
+    ``inputs`` counts the channels of an input, 6 where a condition stands beside the image;
+    ``linear`` those of a linear path from the input to the output, past the norms (0: none).
 
     Raises SettingsError where a value is no whole number or out of range.
 
@@ -44,6 +47,7 @@ class UNetConfig:
     unshuffle: int = 2
     embedding: int = 256
     inputs: int = _COLOURS
+    linear: int = 0
 
     def __post_init__(self) -> None:
         channels: object = self.channels
@@ -55,6 +59,7 @@ class UNetConfig:
         _check_whole("unshuffle", self.unshuffle, 16)
         _check_whole("embedding", self.embedding, 8192)
         _check_whole("inputs", self.inputs, 64)
+        _check_whole("linear", self.linear, 1024, least=0)
 
     @property
     def stride(self) -> int:
@@ -62,9 +67,11 @@ class UNetConfig:
         return self.unshuffle << (len(self.channels) - 1)
 
 
-def _check_whole(name: str, value: object, largest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise SettingsError(f"{name} = {value!r}", expected=f"a whole number from 1 to {largest}")
+def _check_whole(name: str, value: object, largest: int, *, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= largest:
+        raise SettingsError(
+            f"{name} = {value!r}", expected=f"a whole number from {least} to {largest}"
+        )
 
 
 @final
@@ -113,6 +120,27 @@ class ResBlock(nn.Module):
 
 
 @final
+class LinearPath(nn.Module):
+    """What the noise level makes of the input by two convolutions: ``V ((1 + scale) U x)``.
+
+    Norms take from each pixel how large its features are, so that a network with one at its end
+    learns slowly how much to take away, and never quite. This path is linear in ``x``: a small
+    filter for each noise level, on which the network builds. ``V`` is 0 at first.
+    """
+
+    def __init__(self, inputs: int, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(inputs, channels, _TAPS, padding=_TAPS // 2, bias=False)
+        self.emb = nn.Linear(embedding, channels)
+        self.out = nn.Conv2d(channels, _COLOURS, _TAPS, padding=_TAPS // 2, bias=False)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Return (batch, 3, height, width) for ``x`` and the ``e`` of (batch, embedding)."""
+        out: Tensor = self.out(self.into(x) * (1 + self.emb(e)[:, :, None, None]))
+        return out
+
+
+@final
 class UNet(nn.Module):
     """The network ``F(x, level)``: (batch, inputs, height, width) to RGB of the same size.
 
@@ -150,6 +178,9 @@ class UNet(nn.Module):
         self.tail = nn.Sequential(
             PixelNorm(width), nn.SiLU(), nn.Conv2d(width, folded * _COLOURS, 3, padding=1)
         )
+        self.linear = (
+            LinearPath(config.inputs, config.linear, config.embedding) if config.linear else None
+        )
         self._silence_outputs()
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -169,7 +200,8 @@ class UNet(nn.Module):
                 h = layer(torch.cat([h, kept.pop()], dim=1), e)
             else:
                 h = layer(nn.functional.interpolate(h, scale_factor=2, mode="nearest"))
-        return nn.functional.pixel_shuffle(self.tail(h), self.config.unshuffle)
+        out = nn.functional.pixel_shuffle(self.tail(h), self.config.unshuffle)
+        return out if self.linear is None else out + self.linear(x, e)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw all weights anew: uniform in ±1/√fan_in, the gains 1, the last layers 0."""
@@ -187,6 +219,7 @@ class UNet(nn.Module):
     def _silence_outputs(self) -> None:
         """Set the last layer of every block and of the network to 0: a new block is its skip."""
         last = [layer.conv2 for layer in self.modules() if isinstance(layer, ResBlock)]
+        last += [] if self.linear is None else [self.linear.out]
         for layer in (*last, self.tail[-1]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)

@@ -1,14 +1,15 @@
-"""A wider network that begins as a narrow one: training goes on instead of beginning anew."""
+"""A larger network that begins as a smaller one: training goes on instead of beginning anew."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast, final
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.errors import SettingsError
-from sfumato.nn.unet import PixelNorm, ResBlock, UNet, UNetConfig
+from sfumato.nn.unet import PixelNorm, ResBlock, UNet, UNetConfig, seeded_unet
 
 #: Of the size of a weight: noise on those that make copies of a channel, which tells them apart.
 _APART = 0.02
@@ -33,7 +34,7 @@ def widened(net: UNet, channels: tuple[int, ...], seed: int = 0) -> UNet:
     (8, 16)
     """
     old = net.config
-    new = UNetConfig(channels, old.blocks, old.unshuffle, old.embedding, old.inputs)
+    new = replace(old, channels=channels)
     pairs = list(zip(old.channels, channels, strict=False))
     if len(channels) != len(old.channels) or any(m < n for n, m in pairs):
         raise SettingsError(
@@ -44,7 +45,29 @@ def widened(net: UNet, channels: tuple[int, ...], seed: int = 0) -> UNet:
     wide = UNet(new)
     with torch.no_grad():
         _Copy(net, wide, seed).run([torch.arange(m) % n for n, m in pairs])
+        if net.linear is not None and wide.linear is not None:
+            wide.linear.load_state_dict(net.linear.state_dict())
     return wide
+
+
+def with_linear_path(net: UNet, channels: int, seed: int = 0) -> UNet:
+    """Return a network with a linear path of ``channels`` that computes what ``net`` does.
+
+    Raises SettingsError where ``net`` has one already.
+
+    >>> from sfumato.nn import seeded_unet
+    >>> net = seeded_unet(UNetConfig(channels=(4, 8), blocks=1, embedding=8), 0)
+    >>> x, level = torch.rand(1, 3, 8, 8), torch.zeros(1)
+    >>> torch.equal(with_linear_path(net, 4)(x, level), net(x, level))
+    True
+    """
+    if net.config.linear:
+        raise SettingsError(
+            f"a linear path of {net.config.linear} channels", expected="a network without one"
+        )
+    new = seeded_unet(replace(net.config, linear=channels), seed)
+    new.load_state_dict(new.state_dict() | net.state_dict())
+    return new
 
 
 def _skips(config: UNetConfig) -> list[bool]:

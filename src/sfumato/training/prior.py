@@ -15,7 +15,7 @@ from typing_extensions import override
 from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.errors import SettingsError
 from sfumato.io.checkpoints import save_checkpoint
-from sfumato.nn import UNet, seeded_unet, widened
+from sfumato.nn import UNet, seeded_unet, widened, with_linear_path
 from sfumato.training._draws import Draws
 from sfumato.training.events import Event
 from sfumato.training.iterates import Iterates
@@ -36,7 +36,7 @@ RESULT = "prior.safetensors"
 #: Noise on the pictures of a sheet.
 _SHOWN_SIGMA = 0.5
 
-_FORM = ("channels", "blocks", "unshuffle", "embedding", "sigma_data")
+_FORM = ("channels", "blocks", "unshuffle", "embedding", "linear", "sigma_data")
 
 
 def train_prior(
@@ -94,6 +94,9 @@ class PriorLesson(Lesson):
         differ = [name for name in _FORM if getattr(config, name) != getattr(s, name)]
         if differ == ["channels"] and isinstance(model.net, UNet):
             return EDMDenoiser(widened(model.net, s.channels, s.seed), s.sigma_data, precision)
+        if differ == ["linear"] and config.linear == 0 and isinstance(model.net, UNet):
+            net = with_linear_path(model.net, s.linear, s.seed)
+            return EDMDenoiser(net, s.sigma_data, precision)
         if differ:
             raise SettingsError(
                 f"{s.init} has another network: "

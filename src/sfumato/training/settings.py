@@ -162,8 +162,9 @@ def ascending(value: tuple[float, float]) -> tuple[float, float]:
 class PriorSettings(RunSettings):
     """Everything that decides the weights of a prior, but for the photographs and the machine.
 
-    Network: ``channels``, ``blocks``, ``unshuffle``, ``embedding`` as in ``UNetConfig``; it may be
-    wider than that of ``init`` (``sfumato.nn.widened``).
+    Network: ``channels``, ``blocks``, ``unshuffle``, ``embedding``, ``linear`` as in
+    ``UNetConfig``; it may be wider than that of ``init`` (``sfumato.nn.widened``), or have a
+    linear path beside it (``sfumato.nn.with_linear_path``).
 
     Noise: ``ln σ`` is normal with ``log_sigma_mean`` and ``log_sigma_std``, or, in a share of
     ``wide_share``, uniform between the logarithms of ``wide_sigma``.
@@ -183,6 +184,7 @@ class PriorSettings(RunSettings):
     blocks: StrictInt = 2
     unshuffle: StrictInt = 2
     embedding: StrictInt = 256
+    linear: StrictInt = 0
 
     sigma_data: Positive = 0.5
     log_sigma_mean: Annotated[float, Field(allow_inf_nan=False)] = -1.5
@@ -230,7 +232,9 @@ class PriorSettings(RunSettings):
     @property
     def network(self) -> UNetConfig:
         """The form of the network; SettingsError where there is none such."""
-        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding)
+        return UNetConfig(
+            self.channels, self.blocks, self.unshuffle, self.embedding, linear=self.linear
+        )
 
     @property
     def sigma_max(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -17,7 +18,7 @@ from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import ModelError, SettingsError
 from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
 from sfumato.metrics import psnr
-from sfumato.nn import SR3, UNet
+from sfumato.nn import SR3, UNet, with_linear_path
 from sfumato.training._draws import Draws
 from sfumato.training.events import Event
 from sfumato.training.lesson import Lesson
@@ -194,6 +195,11 @@ def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> 
     except ModelError:
         model, found = load_sr3(init, precision=precision)
         ours = (settings.network, settings.prediction, settings.sigma_data)
+        if (path := _new_path(settings, found.network)) and isinstance(model.net, UNet):
+            ours = (found.network, *ours[1:])
+            model = _denoiser(
+                settings, with_linear_path(model.net, path, settings.seed), precision
+            )
         if (found.network, found.prediction, found.sigma_data) != ours:
             raise SettingsError(
                 f"{init} has {found.network}, {found.prediction}, {found.sigma_data}",
@@ -208,12 +214,26 @@ def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> 
         blocks=config.blocks,
         unshuffle=config.unshuffle,
         embedding=config.embedding,
+        linear=config.linear,
     )
+    if path := _new_path(settings, theirs):
+        assert isinstance(prior.net, UNet), "priors have it"
+        grown = with_linear_path(prior.net, path, settings.seed)
+        prior = EDMDenoiser(grown, prior.sigma_data, precision)
+        theirs = theirs.model_copy(update={"linear": path})
     if form != theirs or settings.prediction != "edm":
         raise SettingsError(
             f"{init} is a prior with the network {theirs}", expected=f"{form}, and prediction edm"
         )
     return _denoiser(settings, _with_condition(prior, settings.sigma_data), precision)
+
+
+def _new_path(settings: SR3Settings, found: object) -> int:
+    """Return the channels of the linear path that is all that the network found lacks; else 0."""
+    ours = settings.network
+    if not (isinstance(ours, UNetForm) and isinstance(found, UNetForm)) or found.linear:
+        return 0
+    return ours.linear if found.model_copy(update={"linear": ours.linear}) == ours else 0
 
 
 def _with_condition(prior: EDMDenoiser, sigma_data: float) -> UNet:
@@ -225,9 +245,11 @@ def _with_condition(prior: EDMDenoiser, sigma_data: float) -> UNet:
     """
     assert isinstance(prior.net, UNet), "priors have it"
     form = prior.net.config
-    net = UNet(type(form)(form.channels, form.blocks, form.unshuffle, form.embedding, 6))
+    net = UNet(replace(form, inputs=6))
     tensors = dict(prior.net.state_dict())
-    head = tensors["head.weight"]
-    tensors["head.weight"] = torch.cat([head * (sigma_data / prior.sigma_data), head], dim=1)
+    for name in ("head.weight", "linear.into.weight"):
+        if name in tensors:
+            first = tensors[name]
+            tensors[name] = torch.cat([first * (sigma_data / prior.sigma_data), first], dim=1)
     net.load_state_dict(tensors)
     return net

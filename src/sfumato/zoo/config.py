@@ -36,6 +36,7 @@ class PriorConfig(BaseModel):
     blocks: StrictInt
     unshuffle: StrictInt
     embedding: StrictInt
+    linear: StrictInt = 0
     sigma_data: _Positive = 0.5
     sigma_max: _Positive = 80.0
     tile: Annotated[StrictInt, Field(ge=1, le=1 << 16)] = 512
@@ -44,7 +45,9 @@ class PriorConfig(BaseModel):
     @property
     def network(self) -> UNetConfig:
         """The form of the network."""
-        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding)
+        return UNetConfig(
+            self.channels, self.blocks, self.unshuffle, self.embedding, linear=self.linear
+        )
 
     @model_validator(mode="after")
     def _check(self) -> PriorConfig:

@@ -40,11 +40,19 @@ class UNetForm(BaseModel):
     blocks: StrictInt = 2
     unshuffle: StrictInt = 2
     embedding: StrictInt = 256
+    linear: StrictInt = 0
 
     @property
     def config(self) -> UNetConfig:
         """The network's form; SettingsError where there is none such."""
-        return UNetConfig(self.channels, self.blocks, self.unshuffle, self.embedding, 2 * _COLOURS)
+        return UNetConfig(
+            self.channels,
+            self.blocks,
+            self.unshuffle,
+            self.embedding,
+            2 * _COLOURS,
+            self.linear,
+        )
 
     def build(self) -> nn.Module:
         """Return a network, for weights to be loaded into."""

@@ -167,14 +167,15 @@ def plot(done: list[dict], path: Path) -> None:
     """Draw the curves of σ = 0.2 on a part of the time."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(12, 6), layout="constrained")
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for k, one in enumerate(done):
         curve = one["curve"]
         style = {"linewidth": 2.5, "color": "black"} if k == 0 else {"linewidth": 1}
         x, y = [c["seconds"] for c in curve], [c["0.2"] for c in curve]
         axes.plot(x, y, marker=".", label=one["name"], **style)
     axes.set(xlabel="seconds of training", ylabel="dB at noise 0.2, held-out photographs")
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=8)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 

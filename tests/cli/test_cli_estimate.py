@@ -72,6 +72,19 @@ def test_mask_shift_takes_as_much_for_any_size(tmp_path, free):
     assert large.output_bytes == 19200 * 19200
 
 
+def test_the_time_of_filtering_each_tile_counts(tmp_path, free, monkeypatch):
+    monkeypatch.setattr(Trial, "filter_seconds", lambda self, height, width: height * width)
+    source = write(tmp_path / "a.png", photo(160, 160))
+    said = {}
+    for asked in (False, True):
+        settings = Settings(tile=96, overlap=32, collaborative=asked, objective="distortion")
+        outlook = Outlook.of(source, parse("noise:0.1"), prior=free, settings=settings)
+        estimate = outlook.estimate(tmp_path / "out.png", Trial(free))
+        said[asked] = estimate.seconds
+    assert estimate.tiles == 4
+    assert said[True] - said[False] == pytest.approx(4 * 96 * 96, rel=0.01)
+
+
 def test_a_network_takes_what_its_tensors_take(free):
     class Wide(torch.nn.Module):
         def forward(self, x_t, sigma):

@@ -53,8 +53,8 @@ _UNIT = 2.0**-24
 class Collaborative:
     """``D'(x_t, sigma)``: a denoiser's estimate and collaborative filtering, for white noise.
 
-    Its answer at a pixel depends on no more than
-    36 pixels around it, and on what ``denoiser`` sees.
+    Its answer at a pixel depends on no more than 36 pixels around it, and on what ``denoiser``
+    sees.
 
     >>> x = torch.tensor([0.2, -0.6]).repeat(1, 3, 24, 12)
     >>> y = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))

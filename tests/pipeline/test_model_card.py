@@ -13,6 +13,7 @@ ROWS = [
     *[(task, objective, preset) for (task, objective), preset in PRESETS.items()],
     ("denoise", "perception, one sample", presets.DENOISE_FLOW),
     ("noise beside the rest", "distortion", presets.NOISY_DISTORTION),
+    ("upscale with noise", "perception", presets.NOISY_UPSCALE),
 ]
 
 

@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_the_recipe_of_the_embedded_prior():
-    first, second, third = load_recipe(RECIPES / "prior.toml", PriorSettings)
+    first, second, third, grown, large = load_recipe(RECIPES / "prior.toml", PriorSettings)
     assert first.crop_cycle == (64,)
     assert first.wide_share == 0
     assert first.crop(0) == (64, 16)
@@ -21,6 +21,8 @@ def test_the_recipe_of_the_embedded_prior():
     assert [second.crop(k) for k in range(5)] == [(128, 4)] * 2 + [(64, 16)] * 3
     assert second.sigma_max == 80
     assert (second.rounds_share, third.rounds_share) == (0, 0.34)
+    assert [s.linear for s in (third, grown, large)] == [0, 32, 32]
+    assert large.crop(0) == (128, 64)
 
 
 def test_stages_follow_one_another(tmp_path):

@@ -52,7 +52,7 @@ def test_the_embedded_prior_removes_noise(embedded, sigma):
 def test_the_embedded_prior_says_what_it_is(embedded):
     assert (embedded.name, embedded.stride, embedded.tile) == ("embedded", 16, 512)
     assert embedded.digest == hashlib.sha256(embedded.source.read_bytes()).hexdigest()
-    assert embedded.n_parameters == 10_325_004
+    assert embedded.n_parameters == 10_338_028
     assert embedded.card == card("embedded")
     for heading in ("Trained on", "Measured", "Limits"):
         assert f"## {heading}" in embedded.card

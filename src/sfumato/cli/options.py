@@ -173,7 +173,7 @@ class Shared:
             "-n",
             "--model",
             help="Name, file or folder of a model, or hf:OWNER/REPO. Default: sr3 for 2x and 4x, "
-            "pair for the least error of denoising, else embedded, the prior.",
+            "else embedded, the prior.",
             rich_help_panel=_HOW,
         ),
     ] = None

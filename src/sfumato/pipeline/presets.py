@@ -64,19 +64,22 @@ PRESETS: dict[tuple[Task, Objective], Preset] = {
     ("denoise", "distortion"): Preset("rounds", 1, 1.0, 1.0),
     ("denoise", "perception"): Preset("ddim", 10, 1.0, 0.02, rho=3.0),
     ("upscale", "distortion"): Preset("rounds", 20, 0.7, 0.05, rho=_EVEN, known_start=True),
-    ("upscale", "perception"): Preset("ddim", 16, 1.0, 0.02, eta=0.75, known_start=True),
+    ("upscale", "perception"): Preset("ddim", 16, 2.0, 0.02, eta=0.75, known_start=True),
     ("inpaint", "distortion"): Preset("rounds", 20, 1.0, 0.03, rho=_EVEN, known_start=True),
     ("inpaint", "perception"): Preset("ddim", 30, 20.0, 0.02),
     ("colorize", "distortion"): Preset("rounds", 12, 0.5, 0.03, rho=_EVEN, known_start=True),
     ("colorize", "perception"): Preset("ddim", 20, 2.0, 0.02, known_start=True),
     ("deblur", "distortion"): Preset("rounds", 16, 0.6, 0.03, rho=_EVEN, known_start=True),
-    ("deblur", "perception"): Preset("ddim", 20, 1.0, 0.02, eta=0.6, known_start=True),
+    ("deblur", "perception"): Preset("ddim", 20, 2.0, 0.02, eta=0.55, known_start=True),
     ("sense", "distortion"): Preset("rounds", 30, 2.0, 0.03, rho=_EVEN),
     ("sense", "perception"): Preset("ddim", 40, 1.0, 0.02, eta=1.0, known_start=True),
 }
 
 #: The least error from a measurement with noise. Rounds put none back, and keep the measured one.
 NOISY_DISTORTION = Preset("ddim", 20, 1.0, 0.02, eta=1.0, known_start=True)
+
+#: One sample of a small picture with noise, of which less is known.
+NOISY_UPSCALE = Preset("ddim", 24, 3.0, 0.02, eta=0.65, known_start=True)
 
 #: One sample of denoising: no noise is drawn, so that less is left where the picture is flat.
 DENOISE_FLOW = Preset("dpm-solver++", 6, 1.0, 0.02, eta=0.0, rho=3.0, known_start=True)
@@ -96,7 +99,8 @@ DEFAULT_OBJECTIVE: dict[Task, Objective] = {
 def presets_digest() -> str:
     """Return a digest of all that stands above: with other defaults it is another one."""
     holes = (SMALL_HOLE, SMALL_HOLE_SIGMA)
-    tables = (PRESETS, NOISY_DISTORTION, DENOISE_FLOW, ETA_Y, DEFAULT_OBJECTIVE, holes, CHOICES)
+    noisy = (NOISY_DISTORTION, NOISY_UPSCALE)
+    tables = (PRESETS, noisy, DENOISE_FLOW, ETA_Y, DEFAULT_OBJECTIVE, holes, CHOICES)
     return hashlib.sha256(repr(tables).encode()).hexdigest()[:16]
 
 

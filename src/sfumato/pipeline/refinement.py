@@ -13,7 +13,7 @@ from sfumato.pipeline.augment import ORIENTATIONS, averaged
 from sfumato.pipeline.presets import Preset
 from sfumato.pipeline.problem import Source
 from sfumato.pipeline.settings import Objective, Settings
-from sfumato.zoo import EMBEDDED, PAIR, SR3, SuperResolution
+from sfumato.zoo import EMBEDDED, SR3, SuperResolution
 
 #: What the embedded SR3 model does better than the embedded prior (benchmarks/quality.py).
 _ITS_TASKS = (["bicubic:2"], ["average_pool:2"], ["bicubic:4"], ["average_pool:4"])
@@ -26,9 +26,9 @@ _ROUNDS = (1.0, 0.5)
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
     """Return the name of the model of the package that is taken if none is asked for.
 
-    It is the SR3 model for what that does better, 2x and 4x by either kernel without noise, both
-    models together for the least error of denoising, and the prior for all else, and where the
-    settings ask for what only a prior does: a method, rounds, levels, many steps to least error.
+    It is the SR3 model for what that does better, 2x and 4x by either kernel without noise, and
+    the prior for all else, and where the settings ask for what only a prior does: a method,
+    rounds, levels, many steps to least error.
 
     >>> from sfumato.operators import parse
     >>> embedded_for(parse("bicubic:4"), Settings(seed=3))
@@ -36,15 +36,12 @@ def embedded_for(degradation: Degradation, settings: Settings) -> str:
     >>> embedded_for(parse("bicubic:4"), Settings(method="diffpir"))
     'embedded'
     >>> embedded_for(parse("noise:0.1"), Settings())
-    'pair'
+    'embedded'
     """
     s = settings
     its_own = [link.text for link in degradation.links] in _ITS_TASKS and not degradation.noise
     zero_shot = s.method not in (None, "none") or s.sampler == "rounds" or (s.levels or 1) > 1
     walked = s.sampler or s.schedule or (s.steps or 1) > ORIENTATIONS
-    if [link.text for link in degradation.links] == ["identity"]:
-        drawn = s.objective == "perception" or s.samples > 1 or (s.steps or 1) > 1
-        return EMBEDDED if drawn or zero_shot or s.method or s.sampler else PAIR
     if zero_shot or (s.objective == "distortion" and walked):
         return EMBEDDED
     return SR3 if its_own else EMBEDDED

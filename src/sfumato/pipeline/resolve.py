@@ -18,6 +18,7 @@ from sfumato.pipeline.presets import (
     DENOISE_FLOW,
     ETA_Y,
     NOISY_DISTORTION,
+    NOISY_UPSCALE,
     PRESETS,
     SMALL_HOLE,
     SMALL_HOLE_SIGMA,
@@ -305,6 +306,8 @@ def _table(source: Source, objective: Objective, s: Settings) -> Preset:
         return DENOISE_FLOW
     if objective == "distortion" and source.task != "denoise" and not source.exact:
         return NOISY_DISTORTION
+    if objective == "perception" and source.task == "upscale" and not source.exact:
+        return NOISY_UPSCALE
     return PRESETS[source.task, objective]
 
 

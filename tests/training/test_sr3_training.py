@@ -261,6 +261,21 @@ def test_a_run_starts_with_a_linear_path_beside_the_network(finished, photograph
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("of", ["prior", "sr3"])
+def test_a_network_keeps_the_linear_path_it_begins_with(finished, photographs, tmp_path, of):
+    init = tmp_path / "first" / f"{of}.safetensors"
+    if of == "prior":
+        first = {"steps": 1, "crop_cycle": (16,), "batch_pixels": 512, "halvings": 1}
+        prior = PriorSettings(**SIZES, **first, linear=4)
+        list(train_prior(prior, photographs, init.parent))
+    else:
+        grown = variant(steps=1, network={**FORM, "linear": 4})
+        list(train_sr3(grown, photographs, init.parent))
+    list(train_sr3(variant(init=str(init), steps=1), photographs, tmp_path / "next"))
+    D, config = load_sr3(tmp_path / "next" / "sr3.safetensors")
+    assert config.network.linear == D.net.config.linear == 4
+
+
 def test_a_run_starts_from_another_run(finished, photographs, tmp_path):
     init = str(finished[0] / "sr3.safetensors")
     settings = variant(init=init, steps=1, learning_rate=1e-12, precision="fp32", weight_decay=0)

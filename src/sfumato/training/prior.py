@@ -91,7 +91,9 @@ class PriorLesson(Lesson):
         if s.init is None:
             return EDMDenoiser(seeded_unet(s.network, s.seed), s.sigma_data, precision)
         model, config = load_denoiser(s.init, precision=precision)
-        differ = [name for name in _FORM if getattr(config, name) != getattr(s, name)]
+        form = {name: getattr(s, name) for name in _FORM}
+        form["linear"] = s.linear or config.linear  # what begins with such a path keeps it
+        differ = [name for name, value in form.items() if getattr(config, name) != value]
         if differ == ["channels"] and isinstance(model.net, UNet):
             return EDMDenoiser(widened(model.net, s.channels, s.seed), s.sigma_data, precision)
         if differ == ["linear"] and config.linear == 0 and isinstance(model.net, UNet):
@@ -101,7 +103,7 @@ class PriorLesson(Lesson):
             raise SettingsError(
                 f"{s.init} has another network: "
                 + ", ".join(f"{name} {getattr(config, name)}" for name in differ),
-                expected=", ".join(f"{name} {getattr(s, name)}" for name in differ),
+                expected=", ".join(f"{name} {form[name]}" for name in differ),
             )
         return model
 
@@ -154,8 +156,12 @@ class PriorLesson(Lesson):
     @override
     def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
         s = self._settings
+        assert isinstance(average, EDMDenoiser), "it is a copy of the one that model() made"
+        form = {name: getattr(s, name) for name in _FORM}
+        if isinstance(average.net, UNet):
+            form["linear"] = average.net.config.linear
         config = PriorConfig(
-            **{name: getattr(s, name) for name in _FORM},
+            **form,
             sigma_max=s.sigma_max,
             tile=math.lcm(512, s.network.stride),
             training=record,

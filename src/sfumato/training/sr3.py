@@ -30,7 +30,7 @@ from sfumato.training.sr3_loss import blocks, make_condition, sr3_loss
 from sfumato.training.sr3_settings import SR3Settings
 from sfumato.training.validation import load_holdout
 from sfumato.zoo.prior import load_denoiser, load_sr3
-from sfumato.zoo.sr3 import PublicForm, SR3Config, UNetForm
+from sfumato.zoo.sr3 import Network, PublicForm, SR3Config, UNetForm
 
 #: The model that a run ends with, in its folder.
 RESULT = "sr3.safetensors"
@@ -133,7 +133,7 @@ class SR3Lesson(Lesson):
     def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
         s = self._settings
         config = SR3Config(
-            network=s.network,
+            network=_form_of(s, average),
             prediction=s.prediction,
             sigma_data=s.sigma_data,
             scale=s.scale,
@@ -157,6 +157,13 @@ def _cropped(pictures: Sequence[Tensor], scale: int) -> list[Tensor]:
         if min(h, w):
             cut.append(picture[:, :h, :w].contiguous())
     return cut
+
+
+def _form_of(settings: SR3Settings, model: nn.Module) -> Network:
+    """Return the form of the network in training, which may keep a linear path it began with."""
+    if isinstance(settings.network, UNetForm) and isinstance(model.net, UNet):
+        return settings.network.model_copy(update={"linear": model.net.config.linear})
+    return settings.network
 
 
 def new_denoiser(settings: SR3Settings, device: torch.device) -> SR3Denoiser:
@@ -194,7 +201,7 @@ def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> 
         prior, config = load_denoiser(init, precision=precision)
     except ModelError:
         model, found = load_sr3(init, precision=precision)
-        ours = (settings.network, settings.prediction, settings.sigma_data)
+        ours = (_keeping_path(settings, found.network), settings.prediction, settings.sigma_data)
         if (path := _new_path(settings, found.network)) and isinstance(model.net, UNet):
             ours = (found.network, *ours[1:])
             model = _denoiser(
@@ -208,7 +215,6 @@ def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> 
         if isinstance(model.net, SR3):
             model.net.checkpointing = settings.checkpointing
         return model
-    form = settings.network
     theirs = UNetForm(
         channels=config.channels,
         blocks=config.blocks,
@@ -221,11 +227,20 @@ def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> 
         grown = with_linear_path(prior.net, path, settings.seed)
         prior = EDMDenoiser(grown, prior.sigma_data, precision)
         theirs = theirs.model_copy(update={"linear": path})
+    form = _keeping_path(settings, theirs)
     if form != theirs or settings.prediction != "edm":
         raise SettingsError(
             f"{init} is a prior with the network {theirs}", expected=f"{form}, and prediction edm"
         )
     return _denoiser(settings, _with_condition(prior, settings.sigma_data), precision)
+
+
+def _keeping_path(settings: SR3Settings, found: object) -> Network:
+    """Return the form asked for, with the linear path of the network found if none is."""
+    ours = settings.network
+    if isinstance(ours, UNetForm) and isinstance(found, UNetForm) and not ours.linear:
+        return ours.model_copy(update={"linear": found.linear})
+    return ours
 
 
 def _new_path(settings: SR3Settings, found: object) -> int:

@@ -172,6 +172,16 @@ def test_a_pair_is_made_and_denoises(tmp_path, small):
     assert np.array_equal(*results)
 
 
+def test_denoising_takes_the_prior_for_both_objectives(tmp_path, small):
+    models = []
+    for options in ((), ("--objective", "perception")):
+        out = tmp_path / "out.png"
+        done = sfumato("denoise", small, "-o", out, "--noise", 0.1, *options)
+        assert done.code == 0, done.err
+        models.append(report_of(out)["model"])
+    assert models == ["embedded", "embedded"]
+
+
 def test_a_pair_is_not_written_over_its_own_parts(tmp_path):
     mine = tmp_path / "mine.safetensors"
     shutil.copy(NAMES["embedded"], mine)

@@ -245,6 +245,8 @@ def test_a_model_without_a_regression_says_so():
         ("noise:0.1", {"objective": "distortion", "tile": 64}, "embedded"),
         ("identity | noise:0.1", {"objective": "perception"}, "embedded"),
         ("identity | noise:0.1", {"samples": 2}, "embedded"),
+        ("identity | noise:0.1", {"steps": 4}, "embedded"),
+        ("identity | noise:0.1", {"method": "flow"}, "embedded"),
         ("gaussian_blur:2 | noise:0.1", {}, "embedded"),
     ],
 )

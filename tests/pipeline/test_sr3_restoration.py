@@ -109,41 +109,6 @@ def test_steps_of_a_regression_are_orientations(steps, n):
     assert result.report.evaluations_per_tile == result.report.settings["steps"] == n
 
 
-@pytest.mark.parametrize(("steps", "each"), [(2, 1), (4, 2), (None, 4)])
-def test_means_are_looked_at_twice(steps, each):
-    """In the second round as if the other kernel had made the picture small."""
-    y, model = picture(12, 16), a_model()
-    A = parse("average_pool:4").operator((3, 48, 64))
-    condition = upsampled(2 * y[None] - 1, SCALE)
-    rounds = Regression(model.super_resolution, each).given(condition)
-    x = rounds(condition, 1.0)
-    x = x + A.pinv(2 * y[None] - 1 - A(x))
-    small = parse("bicubic:4").operator((3, 48, 64))(x)
-    again = Regression(model.super_resolution, each).given(upsampled(small, SCALE))
-    torch.testing.assert_close(rounds(x, 0.5), again(x, 1.0))
-    report = restored(model, "average_pool:4", y, objective="distortion", steps=steps).report
-    assert report.evaluations_per_tile == report.settings["steps"] == 2 * each
-    assert len(report.settings["schedule"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("word", "changes", "settings"),
-    [
-        ("bicubic", {}, {}),
-        ("average_pool", {"kernel": "average_pool"}, {}),
-        ("average_pool", {"pooled": True}, {}),
-        ("average_pool", {}, {"method": "none"}),
-        ("average_pool", {}, {"steps": 1}),
-        ("average_pool", {}, {"steps": 3}),
-    ],
-)
-def test_else_one_round_is_enough(word, changes, settings):
-    model = a_model(**changes)
-    report = restored(model, f"{word}:4", objective="distortion", **settings).report
-    assert len(report.settings["schedule"]) == 1
-    assert report.evaluations_per_tile == settings.get("steps", 8)
-
-
 @pytest.mark.parametrize("stitch", ["joint", "mask-shift"])
 @pytest.mark.parametrize("word", ["bicubic", "average_pool"])
 @pytest.mark.parametrize("pooled", [False, True])

@@ -6,7 +6,7 @@ from typing import final
 
 from sfumato._typing import Images
 from sfumato.diffusion import Denoiser, repeated, resampled, upsampled
-from sfumato.diffusion.sr3 import Enlarge, made_small_again
+from sfumato.diffusion.sr3 import Enlarge
 from sfumato.errors import SettingsError, ShapeError
 from sfumato.operators import AveragePool, Bicubic, Degradation, Operator, links
 from sfumato.pipeline.augment import ORIENTATIONS, averaged
@@ -19,8 +19,6 @@ from sfumato.zoo import EMBEDDED, SR3, SuperResolution
 _ITS_TASKS = (["bicubic:2"], ["average_pool:2"], ["bicubic:4"], ["average_pool:4"])
 #: Orientations of a regression whose means are asked for: more are not seen in these.
 _ORIENTATIONS_OF_MEANS = 4
-#: The rounds of a regression, by the noise levels that name them.
-_ROUNDS = (1.0, 0.5)
 
 
 def embedded_for(degradation: Degradation, settings: Settings) -> str:
@@ -65,10 +63,9 @@ def sr3_preset(
 ) -> tuple[Preset, tuple[float, ...]]:
     """Return how an SR3 model is used: its regression, or a walk through its own schedule.
 
-    The steps of a regression are the orientations that it is the mean of, in two rounds where the
-    picture was made small by another kernel (``Regression``). A schedule for another number of
-    steps than the model's own runs through the same noise levels. With supersampling half of the
-    steps will do: what the last ones make is finer than the means.
+    The steps of a regression are the orientations that it is the mean of. A schedule for another
+    number of steps than the model's own runs through the same noise levels. With supersampling
+    half of the steps will do: what the last ones make is finer than the means.
     """
     supersampling = source.supersampling
     if objective == "distortion":
@@ -84,8 +81,7 @@ def sr3_preset(
                 expected=f"up to {ORIENTATIONS} evaluations, each in another orientation",
                 do="use --objective perception for samples",
             )
-        twice = n % 2 == 0 and s.method != "none" and _is_foreign(model, source.A)
-        return Preset("rounds", n, 1.0, 1.0), _ROUNDS if twice else _ROUNDS[:1]
+        return Preset("rounds", n, 1.0, 1.0), (1.0,)
     if not model.samples:
         raise SettingsError("samples of a regression model", expected="--objective distortion")
     if s.schedule and s.steps not in (None, len(s.schedule)):
@@ -108,26 +104,15 @@ def sr3_preset(
 
 def enlarged_by(model: SuperResolution, A: Operator) -> Enlarge:
     """Return how the model is shown what ``A`` has measured: interpolated, or as blocks."""
-    return repeated if model.pooled and _takes_means(A) else upsampled
-
-
-def _takes_means(A: Operator) -> bool:
-    return all(isinstance(part, AveragePool) for part in links(A))
-
-
-def _is_foreign(model: SuperResolution, A: Operator) -> bool:
-    """Whether ``A`` takes means, and the model knows bicubic pictures only."""
-    return model.kernel == "bicubic" and not model.pooled and _takes_means(A)
+    means = all(isinstance(part, AveragePool) for part in links(A))
+    return repeated if model.pooled and means else upsampled
 
 
 @final
 class Regression:
     """The model's answer without an image, as a denoiser.
 
-    It is the mean of the answers in the first ``evaluations`` of eight orientations. In the first
-    round the model looks at its condition. Means of pixels are not what a model for the bicubic
-    kernel was trained on; so in a second round it looks at what that kernel makes of the image of
-    the first one, which agrees with the measurement.
+    It is the mean of the answers in the first ``evaluations`` of eight orientations.
     """
 
     def __init__(self, model: SuperResolution, evaluations: int = 1) -> None:
@@ -140,8 +125,7 @@ class Regression:
         assert regression is not None, "the settings were checked"
 
         def denoiser(x_t: Images, sigma: float) -> Images:
-            seen = condition if sigma == _ROUNDS[0] else made_small_again(x_t, self.model.scale)
-            return averaged(regression, seen, self.evaluations)
+            return averaged(regression, condition, self.evaluations)
 
         return denoiser
 

@@ -231,8 +231,7 @@ class Run:
             # The classifier knows images upright.
             return denoiser.around(self._turned(denoiser.denoiser))
         if (model := self.prior.super_resolution) is not None:
-            each = r.steps // len(r.schedule)
-            return Regression(model, each) if r.objective == "distortion" else denoiser
+            return Regression(model, r.steps) if r.objective == "distortion" else denoiser
         return self._turned(denoiser)
 
     def _turned(self, denoiser: Denoiser) -> Denoiser:

@@ -60,5 +60,8 @@ def test_a_linear_path_changes_nothing_at_first_and_goes_along_when_widened() ->
     assert wide.linear is not None
     for a, b in zip(wide.linear.parameters(), new.linear.parameters(), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(SettingsError, match="a network without one"):
-        with_linear_path(new, 6)
+    for same in (0, 6):
+        assert with_linear_path(new, same) is new
+    assert with_linear_path(net, 0) is net
+    with pytest.raises(SettingsError, match="a network that has one of 6"):
+        with_linear_path(new, 5)

@@ -226,7 +226,7 @@ def test_a_run_goes_on_with_a_linear_path(finished, photographs, tmp_path):
     torch.testing.assert_close(ours(x, 0.3), theirs(x, 0.3), atol=0.01, rtol=0)
     list(train_prior(variant(init=str(grown), steps=1), photographs, tmp_path / "b"))
     assert load_prior(tmp_path / "b" / "prior.safetensors").denoiser.net.config.linear == 4
-    with pytest.raises(SettingsError, match="linear 4; expected linear 8"):
+    with pytest.raises(SettingsError, match="8 channels for a network that has one of 4"):
         next(train_prior(variant(init=str(grown), linear=8), photographs, tmp_path / "c"))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sfumato.errors import SettingsError
-from sfumato.training import PriorSettings, load_recipe, stage_runs
+from sfumato.training import PriorSettings, SR3Settings, load_recipe, stage_runs
+from sfumato.zoo.prior import load_sr3
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -23,6 +24,16 @@ def test_the_recipe_of_the_embedded_prior():
     assert (second.rounds_share, third.rounds_share) == (0, 0.34)
     assert [s.linear for s in (third, grown, large)] == [0, 32, 32]
     assert large.crop(0) == (128, 64)
+
+
+def test_the_recipe_of_the_embedded_sr3_model():
+    first, _, last = load_recipe(RECIPES / "sr3.toml", SR3Settings)
+    assert first.init == "embedded"
+    assert (first.pooled_share, last.pooled_share) == (0, 0.4)
+    config = load_sr3("sr3")[1]
+    assert last.network == config.network
+    assert (config.pooled, config.regression, config.scale) == (True, True, last.scale)
+    assert last.crop(0) == (128, 256)
 
 
 def test_stages_follow_one_another(tmp_path):

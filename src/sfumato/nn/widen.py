@@ -53,7 +53,8 @@ def widened(net: UNet, channels: tuple[int, ...], seed: int = 0) -> UNet:
 def with_linear_path(net: UNet, channels: int, seed: int = 0) -> UNet:
     """Return a network with a linear path of ``channels`` that computes what ``net`` does.
 
-    Raises SettingsError where ``net`` has one already.
+    What has such a path keeps it, and so does what has none where ``channels`` is 0. Raises
+    SettingsError where ``net`` has another one.
 
     >>> from sfumato.nn import seeded_unet
     >>> net = seeded_unet(UNetConfig(channels=(4, 8), blocks=1, embedding=8), 0)
@@ -61,9 +62,13 @@ def with_linear_path(net: UNet, channels: int, seed: int = 0) -> UNet:
     >>> torch.equal(with_linear_path(net, 4)(x, level), net(x, level))
     True
     """
+    if channels in (0, net.config.linear):
+        return net
     if net.config.linear:
         raise SettingsError(
-            f"a linear path of {net.config.linear} channels", expected="a network without one"
+            f"a linear path of {channels} channels for a network that has one of "
+            f"{net.config.linear}",
+            do="leave linear out of the recipe",
         )
     new = seeded_unet(replace(net.config, linear=channels), seed)
     new.load_state_dict(new.state_dict() | net.state_dict())

@@ -91,21 +91,19 @@ class PriorLesson(Lesson):
         if s.init is None:
             return EDMDenoiser(seeded_unet(s.network, s.seed), s.sigma_data, precision)
         model, config = load_denoiser(s.init, precision=precision)
-        form = {name: getattr(s, name) for name in _FORM}
-        form["linear"] = s.linear or config.linear  # what begins with such a path keeps it
+        assert isinstance(model.net, UNet), "priors have it"
+        net = with_linear_path(model.net, s.linear, s.seed)
+        form = {name: getattr(s, name) for name in _FORM if name != "linear"}
         differ = [name for name, value in form.items() if getattr(config, name) != value]
-        if differ == ["channels"] and isinstance(model.net, UNet):
-            return EDMDenoiser(widened(model.net, s.channels, s.seed), s.sigma_data, precision)
-        if differ == ["linear"] and config.linear == 0 and isinstance(model.net, UNet):
-            net = with_linear_path(model.net, s.linear, s.seed)
-            return EDMDenoiser(net, s.sigma_data, precision)
+        if differ == ["channels"]:
+            net, differ = widened(net, s.channels, s.seed), []
         if differ:
             raise SettingsError(
                 f"{s.init} has another network: "
                 + ", ".join(f"{name} {getattr(config, name)}" for name in differ),
                 expected=", ".join(f"{name} {form[name]}" for name in differ),
             )
-        return model
+        return EDMDenoiser(net, s.sigma_data, precision)
 
     @override
     def begin(self, step: int) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sfumato.diffusion.arithmetic import Precision
-from sfumato.diffusion.precondition import EDMDenoiser
 from sfumato.diffusion.sr3 import SR3Denoiser
 from sfumato.errors import ModelError, SettingsError
 from sfumato.io.checkpoints import load_checkpoint, load_state, save_checkpoint
@@ -133,7 +132,7 @@ class SR3Lesson(Lesson):
     def export(self, average: nn.Module, path: Path, record: dict[str, JsonValue]) -> None:
         s = self._settings
         config = SR3Config(
-            network=_form_of(s, average),
+            network=_form_of(s.network, average.net),
             prediction=s.prediction,
             sigma_data=s.sigma_data,
             scale=s.scale,
@@ -159,11 +158,11 @@ def _cropped(pictures: Sequence[Tensor], scale: int) -> list[Tensor]:
     return cut
 
 
-def _form_of(settings: SR3Settings, model: nn.Module) -> Network:
-    """Return the form of the network in training, which may keep a linear path it began with."""
-    if isinstance(settings.network, UNetForm) and isinstance(model.net, UNet):
-        return settings.network.model_copy(update={"linear": model.net.config.linear})
-    return settings.network
+def _form_of(form: Network, net: object) -> Network:
+    """Return a form with the linear path of ``net``, which keeps the one it began with."""
+    if isinstance(form, UNetForm) and isinstance(net, UNet):
+        return form.model_copy(update={"linear": net.config.linear})
+    return form
 
 
 def new_denoiser(settings: SR3Settings, device: torch.device) -> SR3Denoiser:
@@ -201,70 +200,51 @@ def _from_checkpoint(settings: SR3Settings, init: str, precision: Precision) -> 
         prior, config = load_denoiser(init, precision=precision)
     except ModelError:
         model, found = load_sr3(init, precision=precision)
-        ours = (_keeping_path(settings, found.network), settings.prediction, settings.sigma_data)
-        if (path := _new_path(settings, found.network)) and isinstance(model.net, UNet):
-            ours = (found.network, *ours[1:])
-            model = _denoiser(
-                settings, with_linear_path(model.net, path, settings.seed), precision
-            )
-        if (found.network, found.prediction, found.sigma_data) != ours:
+        net = _grown(model.net, settings)
+        ours = (_form_of(settings.network, net), settings.prediction, settings.sigma_data)
+        if (_form_of(found.network, net), found.prediction, found.sigma_data) != ours:
             raise SettingsError(
                 f"{init} has {found.network}, {found.prediction}, {found.sigma_data}",
                 expected=f"{ours[0]}, {ours[1]}, {ours[2]}",
             ) from None
-        if isinstance(model.net, SR3):
-            model.net.checkpointing = settings.checkpointing
-        return model
+        if isinstance(net, SR3):
+            net.checkpointing = settings.checkpointing
+        return _denoiser(settings, net, precision)
+    net = _grown(prior.net, settings)
     theirs = UNetForm(
         channels=config.channels,
         blocks=config.blocks,
         unshuffle=config.unshuffle,
         embedding=config.embedding,
-        linear=config.linear,
     )
-    if path := _new_path(settings, theirs):
-        assert isinstance(prior.net, UNet), "priors have it"
-        grown = with_linear_path(prior.net, path, settings.seed)
-        prior = EDMDenoiser(grown, prior.sigma_data, precision)
-        theirs = theirs.model_copy(update={"linear": path})
-    form = _keeping_path(settings, theirs)
-    if form != theirs or settings.prediction != "edm":
+    form = _form_of(settings.network, net)
+    if form != _form_of(theirs, net) or settings.prediction != "edm":
         raise SettingsError(
             f"{init} is a prior with the network {theirs}", expected=f"{form}, and prediction edm"
         )
-    return _denoiser(settings, _with_condition(prior, settings.sigma_data), precision)
+    return _denoiser(settings, _with_condition(net, prior.sigma_data, settings), precision)
 
 
-def _keeping_path(settings: SR3Settings, found: object) -> Network:
-    """Return the form asked for, with the linear path of the network found if none is."""
-    ours = settings.network
-    if isinstance(ours, UNetForm) and isinstance(found, UNetForm) and not ours.linear:
-        return ours.model_copy(update={"linear": found.linear})
-    return ours
+def _grown(net: nn.Module, settings: SR3Settings) -> nn.Module:
+    """Return the network with the linear path asked for, if it has none."""
+    if isinstance(net, UNet) and isinstance(settings.network, UNetForm):
+        return with_linear_path(net, settings.network.linear, settings.seed)
+    return net
 
 
-def _new_path(settings: SR3Settings, found: object) -> int:
-    """Return the channels of the linear path that is all that the network found lacks; else 0."""
-    ours = settings.network
-    if not (isinstance(ours, UNetForm) and isinstance(found, UNetForm)) or found.linear:
-        return 0
-    return ours.linear if found.model_copy(update={"linear": ours.linear}) == ours else 0
-
-
-def _with_condition(prior: EDMDenoiser, sigma_data: float) -> UNet:
+def _with_condition(prior: nn.Module, prior_data: float, settings: SR3Settings) -> UNet:
     """Return a prior's network with a condition beside the image.
 
     At little noise the prior sees ``x_t / s' = c / s' + (x_t − c) / s'``, of which the new
     network sees ``(x_t − c) / s`` and ``c / s'``, ``s'`` the prior's and ``s`` the new data's
     standard deviation. So its first layer is the prior's, once scaled by ``s / s'``, once not.
     """
-    assert isinstance(prior.net, UNet), "priors have it"
-    form = prior.net.config
-    net = UNet(replace(form, inputs=6))
-    tensors = dict(prior.net.state_dict())
+    assert isinstance(prior, UNet), "priors have it"
+    net = UNet(replace(prior.config, inputs=6))
+    tensors = dict(prior.state_dict())
     for name in ("head.weight", "linear.into.weight"):
         if name in tensors:
             first = tensors[name]
-            tensors[name] = torch.cat([first * (sigma_data / prior.sigma_data), first], dim=1)
+            tensors[name] = torch.cat([first * (settings.sigma_data / prior_data), first], dim=1)
     net.load_state_dict(tensors)
     return net

@@ -31,7 +31,7 @@ def test_two_looks_come_closer_than_one(photograph, sigma):
         denoising_psnr(load_prior(name, precision="fp32").denoiser, [photograph], [sigma])[sigma]
         for name in ("embedded", "pair")
     )
-    assert both > one + (0.03 if sigma > 0.05 else 0)
+    assert both > one + 0.03
 
 
 def test_they_come_closer_in_as_many_evaluations(photograph):

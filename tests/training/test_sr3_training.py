@@ -311,7 +311,12 @@ def test_defaults_fit_the_scale_and_the_prediction():
     odd = SR3Settings.of({"prediction": "eps", "betas_range": (1e-4, 2e-2), "n_times": 1000})
     gamma_T = float(linear_alpha_bar(1000, 1e-4, 2e-2)[-1])
     assert 1 / (1 + odd.schedule[0] ** 2) == pytest.approx(gamma_T, rel=1e-4)
-    assert SR3Settings().schedule[0] == pytest.approx(1.0)
+    ours = SR3Settings()
+    assert ours.schedule[0] == pytest.approx(4.0)
+    assert ours.schedule[0] < ours.sigma_max < 5
+    less = SR3Settings(log_sigma_mean=-3)
+    assert less.schedule[0] == pytest.approx(less.sigma_max)
+    assert [SR3Settings.of({"prediction": p}).eta for p in ("edm", "v")] == [0.3, None]
 
 
 def test_dropout_is_a_function_of_seed_and_step(photographs, tmp_path):

@@ -16,11 +16,11 @@ from sfumato.evaluation._order import shuffled
 from sfumato.zoo import Prior, SuperResolution
 
 #: Shares of fresh noise; None is SR3's own sampler, whose variance is larger.
-ETAS = (None, 0.0, 0.5, 0.85, 1.0)
+ETAS = (None, 0.0, 0.3, 0.5, 0.85, 1.0)
 
 #: First and last noise, and ρ of EDM's schedule; 1000 is even in log σ.
 RELATIVE_FIRST, RELATIVE_LAST, RHOS = (
-    (0.25, 0.5, 1.0, 2.0),
+    (0.5, 1.0, 2.0, 4.0, 8.0),
     (0.005, 0.01, 0.02, 0.04),
     (3, 7, 1000),
 )

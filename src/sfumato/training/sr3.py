@@ -140,9 +140,10 @@ class SR3Lesson(Lesson):
             regression=s.regression_share > 0,
             samples=s.regression_share < 1,
             pooled=s.pooled_share > 0,
-            sigma_max=s.schedule[0],
+            sigma_max=s.sigma_max,
             tile=512 if s.network.form == "unet" else max(s.crop_cycle),
             sigmas=s.schedule,
+            eta=s.eta,
             training=record,
         )
         save_checkpoint(path, in_bfloat16(average), config.model_dump(mode="json"))

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StrictInt, field_validator, model_validator
 
 from sfumato.diffusion import karras, linear_alpha_bar, linear_sigmas
+from sfumato.diffusion.schedule import sigma_of
 from sfumato.errors import SettingsError
 from sfumato.training.settings import Count, Positive, RunSettings, Share, ascending
 from sfumato.zoo.sr3 import Network, UNetForm
@@ -112,20 +113,32 @@ class SR3Settings(RunSettings):
             )
 
     @property
+    def sigma_max(self) -> float:
+        """The most noise that the model knows: what all but few examples have less of."""
+        if self.noise == "gamma":
+            return float(sigma_of(linear_alpha_bar(self.n_times, *self.betas_range)[-1]))
+        return math.exp(self.log_sigma_mean + 2.5 * self.log_sigma_std)
+
+    @property
     def schedule(self) -> tuple[float, ...]:
         """The noise levels to sample with, from what was trained, until a search finds better.
 
-        For what the input lacks 16 levels from ten times its standard deviation down to a tenth;
-        else 100 of a ramp that is linear in β and ends where the training did.
+        For what the input lacks 16 levels from 40 times its standard deviation down to 0.3 of it,
+        the best for the embedded model; else 100 of a ramp that is linear in β and ends where the
+        training did.
         """
         s = self.sigma_data
         if self.prediction == "edm":
-            return tuple(karras(16, 10 * s, s / 10)[:-1])
+            return tuple(karras(16, min(40 * s, self.sigma_max), 0.3 * s)[:-1])
         if self.noise == "gamma":
             gamma_T = float(linear_alpha_bar(self.n_times, *self.betas_range)[-1])
             return tuple(linear_sigmas(100, gamma_T)[:-1])
-        largest = math.exp(self.log_sigma_mean + 2.5 * self.log_sigma_std)
-        return tuple(karras(100, largest, largest / 1000)[:-1])
+        return tuple(karras(100, self.sigma_max, self.sigma_max / 1000)[:-1])
+
+    @property
+    def eta(self) -> float | None:
+        """The share of fresh noise to sample with; None for SR3's own sampler."""
+        return 0.3 if self.prediction == "edm" else None
 
     @property
     def degradation(self) -> str:

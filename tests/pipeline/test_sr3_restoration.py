@@ -109,6 +109,25 @@ def test_steps_of_a_regression_are_orientations(steps, n):
     assert result.report.evaluations_per_tile == result.report.settings["steps"] == n
 
 
+@pytest.mark.parametrize(
+    ("word", "changes", "settings"),
+    [
+        ("bicubic", {}, {}),
+        ("average_pool", {}, {}),
+        ("average_pool", {"kernel": "average_pool"}, {}),
+        ("average_pool", {"pooled": True}, {}),
+        ("average_pool", {}, {"method": "none"}),
+        ("average_pool", {}, {"steps": 1}),
+        ("average_pool", {}, {"steps": 4}),
+    ],
+)
+def test_one_round_is_enough(word, changes, settings):
+    model = a_model(**changes)
+    report = restored(model, f"{word}:4", objective="distortion", **settings).report
+    assert len(report.settings["schedule"]) == 1
+    assert report.evaluations_per_tile == settings.get("steps", 8)
+
+
 @pytest.mark.parametrize("stitch", ["joint", "mask-shift"])
 @pytest.mark.parametrize("word", ["bicubic", "average_pool"])
 @pytest.mark.parametrize("pooled", [False, True])

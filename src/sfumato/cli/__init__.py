@@ -8,14 +8,10 @@ import typer
 
 from sfumato._version import __version__
 from sfumato.cli import cascades, commands, measuring
-from sfumato.cli.bench import bench_app
 from sfumato.cli.doctor import doctor
 from sfumato.cli.evaluate import evaluate
-from sfumato.cli.models import models_app
+from sfumato.cli.later import later
 from sfumato.cli.report import report
-from sfumato.cli.sr3 import sr3_app
-from sfumato.cli.study import study_app
-from sfumato.cli.train import train_app
 
 __all__ = ["app", "main"]
 
@@ -31,12 +27,15 @@ commands.add_to(app)
 app.command()(doctor)
 measuring.add_to(app)
 app.command()(evaluate)
-app.add_typer(models_app, name="models")
-app.add_typer(train_app, name="train")
-app.add_typer(sr3_app, name="sr3")
-app.add_typer(bench_app, name="bench")
 app.command()(report)
-app.add_typer(study_app, name="study")
+for _name, _about in {
+    "models": "The priors at hand.",
+    "train": "Train models on your own photographs.",
+    "sr3": "Tune SR3 models.",
+    "bench": "Run benchmarks by their recipes (bench NAME), or measure what the engine costs.",
+    "study": "Ask people which picture was taken by a camera, and count whom it fooled.",
+}.items():
+    app.add_typer(later(f"sfumato.cli.{_name}:{_name}_app", _about), name=_name)
 
 
 def _version(asked: bool) -> None:

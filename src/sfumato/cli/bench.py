@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-bench_app = typer.Typer(
-    cls=recipes.Recipes,
-    help="Run a benchmark by its recipe (sfumato bench NAME), or measure what the engine costs.",
-    no_args_is_help=True,
-)
+bench_app = typer.Typer(cls=recipes.Recipes, no_args_is_help=True)
 recipes.add_to(bench_app)
 
 FolderOption = Annotated[

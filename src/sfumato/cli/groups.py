@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeAlias, get_type_hints
 
 Command: TypeAlias = Callable[..., None]
@@ -31,7 +31,7 @@ def with_group(kind: type[Any], name: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
-        hints = get_type_hints(kind, include_extras=True)
+        hints = _hints(kind)
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [p.replace(kind=keyword) for n, p in own.parameters.items() if n != name]
         shared = {f.name: f.default for f in fields(kind)}
@@ -51,3 +51,8 @@ def with_group(kind: type[Any], name: str) -> Callable[[Command], Command]:
         return joined
 
     return decorate
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)

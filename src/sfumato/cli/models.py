@@ -10,7 +10,7 @@ import typer
 
 from sfumato.cli.saying import guarded, say
 
-models_app = typer.Typer(no_args_is_help=True, help="The priors at hand.")
+models_app = typer.Typer(no_args_is_help=True)
 
 
 CacheOption = Annotated[

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sfumato.evaluation import Event, Found, Measured, Planned, Search
 
-sr3_app = typer.Typer(help="Tune SR3 models.", no_args_is_help=True)
+sr3_app = typer.Typer(no_args_is_help=True)
 
 #: Lines of a rung's table; all of them are in --table.
 _SHOWN = 10

@@ -10,10 +10,7 @@ import typer
 
 from sfumato.cli.saying import guarded, say
 
-study_app = typer.Typer(
-    help="Ask people which picture was taken by a camera, and count whom it fooled.",
-    no_args_is_help=True,
-)
+study_app = typer.Typer(no_args_is_help=True)
 
 
 class Tasks(StrEnum):

@@ -40,7 +40,7 @@ class _Train(Protocol[_Told]):
     ) -> Iterator[Event]: ...
 
 
-train_app = typer.Typer(help="Train models on your own photographs.", no_args_is_help=True)
+train_app = typer.Typer(no_args_is_help=True)
 
 _INTERRUPTED = 130
 _CROP_PIXELS = 64 * 64

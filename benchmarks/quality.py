@@ -4,8 +4,7 @@
 
 Each folder gives a row for each task: mean RGB PSNR, SSIM, shift-tolerant LPIPS (AlexNet),
 consistency (mean square error of ``A x`` on [0, 1], times 1e5), and the bias of colours (mean
-absolute difference of a channel's mean, of 255). Tasks of the SR3 model begin with "sr3",
-those of the pair with "pair".
+absolute difference of a channel's mean, of 255). Tasks of the SR3 model begin with "sr3".
 Measurements are rounded and clipped to 8 bits; sides are cropped to a multiple of the scale;
 grey pictures are used as they are. ``--save`` appends the figures to benchmarks/figures.json.
 """
@@ -46,7 +45,6 @@ class Case:
 
 CASES = (
     Case("noise 25/255, distortion", f"identity | noise:{25 / 255}", "distortion"),
-    Case("pair: same, distortion", f"identity | noise:{25 / 255}", "distortion", model="pair"),
     Case("noise 25/255, perception", f"identity | noise:{25 / 255}", "perception"),
     Case("half of the pixels lost, perception", "random_mask:0.5", "perception"),
     Case("blur 2, noise 2.55/255, perception", "gaussian_blur:2 | noise:0.01", "perception"),
@@ -171,7 +169,7 @@ def main() -> None:
         history = json.loads(FIGURES.read_text()) if FIGURES.exists() else []
         today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
         models = {"model": prior.digest}
-        models |= {name: load(name).digest for name in ("sr3", "pair")}
+        models["sr3"] = load("sr3").digest
         history.append({"date": today, **models, "figures": kept(history, models, table) + table})
         FIGURES.write_text(json.dumps(history, indent=1) + "\n")
 

@@ -1,8 +1,5 @@
 """Published models at the command line: they restore, and say what they are."""
 
-import shutil
-
-import numpy as np
 import pytest
 import torch
 from stand_in import photo, pool, read, report_of, rmse, sfumato, unit, write
@@ -156,22 +153,6 @@ def test_the_mean_of_models(tmp_path):
     assert named.code == 2
 
 
-def test_a_pair_is_made_and_denoises(tmp_path, small):
-    (tmp_path / "models").mkdir()
-    shutil.copy(NAMES["embedded"], tmp_path / "mine.safetensors")
-    pair = tmp_path / "models" / "pair.safetensors"
-    made = sfumato("models", "pair", tmp_path / "mine.safetensors", "sr3", "-o", pair)
-    assert made.code == 0, made.err
-    results = []
-    for model in (pair, "pair"):
-        out = tmp_path / "out.png"
-        done = sfumato("denoise", small, "-o", out, "--noise", 0.1, "-n", model)
-        assert done.code == 0, done.err
-        assert report_of(out)["evaluations_per_tile"] == 10
-        results.append(read(out))
-    assert np.array_equal(*results)
-
-
 def test_denoising_takes_the_prior_for_both_objectives(tmp_path, small):
     models = []
     for options in ((), ("--objective", "perception")):
@@ -180,18 +161,3 @@ def test_denoising_takes_the_prior_for_both_objectives(tmp_path, small):
         assert done.code == 0, done.err
         models.append(report_of(out)["model"])
     assert models == ["embedded", "embedded"]
-
-
-def test_a_pair_is_not_written_over_its_own_parts(tmp_path):
-    mine = tmp_path / "mine.safetensors"
-    shutil.copy(NAMES["embedded"], mine)
-    refused = sfumato("models", "pair", mine, "sr3", "-o", mine)
-    assert refused.code != 0
-    assert "a pair with itself" in refused.err
-    assert mine.read_bytes() == NAMES["embedded"].read_bytes()
-    other = tmp_path / "p.safetensors"
-    missing = sfumato("models", "pair", tmp_path / "no.safetensors", "sr3", "-o", other)
-    assert f"there is no {tmp_path / 'no.safetensors'}" in missing.err
-    assert not other.exists()
-    for out in ("pair.toml", "pair"):
-        assert sfumato("models", "pair", "embedded", "sr3", "-o", tmp_path / out).code != 0

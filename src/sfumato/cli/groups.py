@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import MISSING, fields
-from functools import cache, wraps
-from typing import Any, TypeAlias, get_type_hints
+from functools import cache, partial, wraps
+from typing import Any, TypeAlias, cast, get_type_hints
 
 Command: TypeAlias = Callable[..., None]
+
+_hints = cache(partial(get_type_hints, include_extras=True))
 
 
 def with_group(kind: type[Any], name: str) -> Callable[[Command], Command]:
@@ -31,7 +33,7 @@ def with_group(kind: type[Any], name: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
-        hints = _hints(kind)
+        hints = _hints(cast(Hashable, kind))
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [p.replace(kind=keyword) for n, p in own.parameters.items() if n != name]
         shared = {f.name: f.default for f in fields(kind)}
@@ -51,8 +53,3 @@ def with_group(kind: type[Any], name: str) -> Callable[[Command], Command]:
         return joined
 
     return decorate
-
-
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -150,35 +149,6 @@ def mean(
     _check_name(output)
     save_checkpoint(output, *mean_of(models, weight))
     say(f"{output}: the mean of {len(models)} models")
-
-
-@models_app.command()
-@guarded
-def pair(
-    prior: Annotated[str, typer.Argument(help="Name or file of a prior.")],
-    sr3: Annotated[str, typer.Argument(help="Name or file of an SR3 model.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The pair, *.safetensors.")],
-) -> None:
-    """Join a prior and an SR3 model to one denoiser, which looks twice.
-
-    The file names both, relative to its own folder, and holds no weights.
-    """
-    from sfumato.zoo.names import NAMES
-    from sfumato.zoo.pair import save_pair
-
-    _check_name(output)
-    save_pair(output, *(m if m in NAMES else _beside(m, output) for m in (prior, sr3)))
-    say(f"{output}: {prior} and {sr3}")
-
-
-def _beside(model: str, output: Path) -> str:
-    """Return the path of a model from the folder of ``output``."""
-    from sfumato.errors import ModelError
-
-    if not Path(model).is_file():
-        raise ModelError(f"there is no {model}", expected="a name or a file of a model")
-    relative = os.path.relpath(Path(model).resolve(), output.parent.resolve())
-    return f"./{relative}"  # no name of the package's
 
 
 def _check_name(output: Path) -> None:

@@ -335,7 +335,7 @@ class Shared:
         typer.Option(
             "--collaborative/--no-collaborative",
             help="For the least error of denoising, filter alike patches after the network. "
-            "Default: for sfumato's own priors and pairs.",
+            "Default: for sfumato's own priors.",
             rich_help_panel=_HOW,
         ),
     ] = None

@@ -2,7 +2,7 @@
 
 from sfumato.zoo.classifier import load_classifier
 from sfumato.zoo.model import Classifier, Prior, SuperResolution
-from sfumato.zoo.names import EMBEDDED, PAIR, SR3
+from sfumato.zoo.names import EMBEDDED, SR3
 from sfumato.zoo.prior import (
     PriorSummary,
     card,
@@ -15,7 +15,6 @@ from sfumato.zoo.prior import (
 
 __all__ = [
     "EMBEDDED",
-    "PAIR",
     "SR3",
     "Classifier",
     "Prior",

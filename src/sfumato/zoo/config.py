@@ -59,7 +59,7 @@ class PriorConfig(BaseModel):
 
 Config = TypeVar("Config", bound=BaseModel)
 
-_KINDS = {"prior": "a prior", "sr3": "an SR3 model", "generator": "a generator", "pair": "a pair"}
+_KINDS = {"prior": "a prior", "sr3": "an SR3 model", "generator": "a generator"}
 
 
 def parse_config(config: Mapping[str, object], path: Path, wanted: type[Config]) -> Config:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def formats() -> list[Format]:
     """Return the forms, in the order in which they are asked; each is a module."""
-    from sfumato.zoo import adm, diffusers_folder, gaussian, native, pair
+    from sfumato.zoo import adm, diffusers_folder, gaussian, native
 
-    known: list[Format] = [adm, pair, native, diffusers_folder, gaussian]
+    known: list[Format] = [adm, native, diffusers_folder, gaussian]
     return known
 
 

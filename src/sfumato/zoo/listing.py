@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import final
 
 from sfumato.errors import ModelError
-from sfumato.zoo.names import weights_of
 from sfumato.zoo.prior import list_priors
 
 #: Of what comes with the package.
@@ -40,20 +39,20 @@ def list_models(cache: Path | None = None) -> list[Listed]:
     """Describe the models at hand; ``cache`` is the hub's, by custom that of its own programs.
 
     >>> [model.name for model in list_models(Path("no-cache"))]
-    ['embedded', 'sr3', 'pair']
+    ['embedded', 'sr3']
     """
     return [*_own(), *_fetched(cache)]
 
 
 def _own() -> Iterator[Listed]:
     for prior in list_priors():
-        headers = [_header(file) for file in weights_of(prior.name)]
-        said = json.loads(headers[0].get("__metadata__", {}).get("config", "{}"))
+        header = _header(prior.source)
+        said = json.loads(header.get("__metadata__", {}).get("config", "{}"))
         yield Listed(
             prior.name,
             prior.source,
             prior.size_bytes,
-            sum(map(_count, headers)),
+            _count(header),
             int(said.get("tile", 512)),
             "any",
             OWN_LICENCE,

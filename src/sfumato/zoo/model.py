@@ -35,8 +35,7 @@ class Prior:
     ``denoiser(x_t, sigma)`` estimates ``x_0`` from ``x_t = x_0 + sigma eps``, images in [-1, 1] of
     any size, ``sigma`` one number or (batch,), at most ``sigma_max``. ``tile`` is the recommended
     side of a tile in pixels, ``stride`` what sides are padded to multiples of inside. ``digest``
-    is the SHA-256 of the file ``source``, of a pair one of its two
-    models' files, and names the weights.
+    is the SHA-256 of the file ``source``, and names the weights.
 
     A network of ``fixed_size`` sees images of ``tile`` x ``tile`` pixels only; smaller ones are
     mirrored up to it inside. ``kind`` and ``licence`` are words for those who choose a model;

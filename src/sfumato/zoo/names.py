@@ -8,17 +8,12 @@ from pathlib import Path
 EMBEDDED = "embedded"
 #: That of the SR3 model, 4x, that comes with it.
 SR3 = "sr3"
-#: That of both as one prior (``sfumato.zoo.pair``).
-PAIR = "pair"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 NAMES = {
     EMBEDDED: _WEIGHTS / "prior.safetensors",
     SR3: _WEIGHTS / "sr3.safetensors",
-    PAIR: _WEIGHTS / "pair.safetensors",
 }
-#: Models that have no weights but those of others.
-_PARTS = {PAIR: (EMBEDDED, SR3)}
 
 
 def file_of(name_or_path: str | Path, beside: Path | None = None) -> Path:
@@ -28,12 +23,3 @@ def file_of(name_or_path: str | Path, beside: Path | None = None) -> Path:
     ('sr3.safetensors', PosixPath('runs/own.safetensors'))
     """
     return NAMES.get(str(name_or_path), (beside or Path()) / name_or_path)
-
-
-def weights_of(name: str) -> tuple[Path, ...]:
-    """Return the files that hold the weights of a model of the package.
-
-    >>> [file.name for file in weights_of("pair")]
-    ['prior.safetensors', 'sr3.safetensors']
-    """
-    return tuple(NAMES[part] for part in _PARTS.get(name, (name,)))

@@ -2,7 +2,7 @@
 
 A model is a file or a folder, in one of the forms of ``sfumato.zoo.formats``, and a card of the
 same name that says what it was trained on, how well it does, and where it fails. Unconditional
-priors serve every task; SR3 models make pictures larger by one factor; a pair of both denoises.
+priors serve every task; SR3 models make pictures larger by one factor.
 Some come with the package.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sfumato.errors import ModelError, SettingsError
-from sfumato.zoo.names import EMBEDDED, NAMES, file_of, weights_of
+from sfumato.zoo.names import EMBEDDED, NAMES, file_of
 from sfumato.zoo.source import Source
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ def list_priors() -> tuple[PriorSummary, ...]:
     """Describe the priors that come with the package, without loading any of them (nor torch).
 
     >>> [prior.name for prior in list_priors()]
-    ['embedded', 'sr3', 'pair']
+    ['embedded', 'sr3']
     """
     return tuple(
         PriorSummary(
             name,
             path,
-            sum(file.stat().st_size for file in {path, *weights_of(name)}),
+            path.stat().st_size,
             _first_sentence(Source(path, name).card),
         )
         for name, path in NAMES.items()
-        if all(file.is_file() for file in (path, *weights_of(name)))
+        if path.is_file()
     )
 
 

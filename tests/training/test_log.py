@@ -170,16 +170,17 @@ def test_crops_of_a_sheet_are_middles_of_one_size():
 
 
 @pytest.mark.parametrize("prediction", ["edm", "eps", "x_0"])
-def test_a_sample_of_a_model_that_knows_the_answer_is_it(prediction):
+@pytest.mark.parametrize("eta", [None, 0.3])
+def test_a_sample_of_a_model_that_knows_the_answer_is_it(prediction, eta):
     """The network that says what it should say, at each level, leads to the photograph."""
     g = torch.Generator().manual_seed(0)
     x_0 = torch.rand(2, 3, 8, 8, generator=g) - 0.5
     c = x_0 + 0.1
     D = SR3Denoiser(torch.nn.Identity(), prediction, stride=1, sigma_data=0.1)
     D.forward = lambda x_t, sigma, condition: x_0
-    sample = quick_sample(D, c)
+    sample = quick_sample(D, c, (3.0, 1.0, 0.1), eta)
     torch.testing.assert_close(sample, x_0)
-    assert torch.equal(sample, quick_sample(D, c))
+    assert torch.equal(sample, quick_sample(D, c, (3.0, 1.0, 0.1), eta))
 
 
 def test_validation_comes_with_a_sheet(photographs, tmp_path):

@@ -10,8 +10,7 @@ from torch import Tensor
 from sfumato._typing import Images
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.sr3 import SR3Denoiser
-from sfumato.samplers import SR3, sample, walk
-from sfumato.zoo.sr3 import default_sigmas
+from sfumato.samplers import DDIM, SR3, sample, walk
 
 #: Of a sheet: so many pictures, of at most so many pixels a side, and so much white between.
 N_PICTURES = 4
@@ -55,13 +54,16 @@ def lay_out(columns: Sequence[Images]) -> Tensor:
 
 
 @torch.no_grad()
-def quick_sample(D: SR3Denoiser, c: Images) -> Images:
-    """Return a sample for each condition, in few steps of the model's default schedule.
+def quick_sample(
+    D: SR3Denoiser, c: Images, schedule: Sequence[float], eta: float | None
+) -> Images:
+    """Return a sample for each condition, by some of the levels of a schedule.
 
-    The noise is the same at every call. A model of what the condition lacks begins on it.
+    By DDIM with a share ``eta`` of fresh noise, or by SR3's own sampler where it is None. The
+    noise is the same at every call. A model of what the condition lacks begins on it.
     """
-    sigmas = _thinned(default_sigmas(D.prediction))
-    sampler, g = SR3(), torch.Generator().manual_seed(_SEED)
+    sigmas = _thinned(schedule)
+    sampler, g = SR3() if eta is None else DDIM(eta), torch.Generator().manual_seed(_SEED)
 
     def noise(draw: int) -> Tensor:
         del draw

@@ -120,11 +120,11 @@ class SR3Lesson(Lesson):
         assert isinstance(average, SR3Denoiser), "it is a copy of the one that model() made"
         if not self._pictures:
             return None
-        share = self._settings.regression_share
-        x_0 = crops_for_sheet(self._pictures, self._settings.scale).to(self._device)
-        c = make_condition(self._settings, x_0)
+        s, share = self._settings, self._settings.regression_share
+        x_0 = crops_for_sheet(self._pictures, s.scale).to(self._device)
+        c = make_condition(s, x_0)
         with torch.no_grad():
-            sampled = [quick_sample(average, c)] if share < 1 else []
+            sampled = [quick_sample(average, c, s.schedule, s.eta)] if share < 1 else []
             regressed = [average.regression(c)] if share else []
         return lay_out([c, *sampled, *regressed, x_0])
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, final
 
 from pydantic import Field, StrictInt, field_validator, model_validator
+from torch import Tensor
 
 from sfumato.diffusion import karras, linear_alpha_bar, linear_sigmas
 from sfumato.diffusion.schedule import sigma_of
@@ -113,10 +114,15 @@ class SR3Settings(RunSettings):
             )
 
     @property
+    def _gamma_T(self) -> Tensor:
+        """The ``γ`` that the paper's training ends at."""
+        return linear_alpha_bar(self.n_times, *self.betas_range)[-1]
+
+    @property
     def sigma_max(self) -> float:
         """The most noise that the model knows: what all but few examples have less of."""
         if self.noise == "gamma":
-            return float(sigma_of(linear_alpha_bar(self.n_times, *self.betas_range)[-1]))
+            return float(sigma_of(self._gamma_T))
         return math.exp(self.log_sigma_mean + 2.5 * self.log_sigma_std)
 
     @property
@@ -131,8 +137,7 @@ class SR3Settings(RunSettings):
         if self.prediction == "edm":
             return tuple(karras(16, min(40 * s, self.sigma_max), 0.3 * s)[:-1])
         if self.noise == "gamma":
-            gamma_T = float(linear_alpha_bar(self.n_times, *self.betas_range)[-1])
-            return tuple(linear_sigmas(100, gamma_T)[:-1])
+            return tuple(linear_sigmas(100, float(self._gamma_T))[:-1])
         return tuple(karras(100, self.sigma_max, self.sigma_max / 1000)[:-1])
 
     @property

@@ -89,18 +89,6 @@ def repeated(y: CoarseImages, scale: int) -> Images:
     return y.repeat_interleave(scale, -2).repeat_interleave(scale, -1).clamp(-1, 1)
 
 
-def made_small_again(x: Images, scale: int) -> Images:
-    """Make images small by the antialiased bicubic kernel, and interpolate them: a condition.
-
-    >>> made_small_again(torch.zeros(1, 3, 8, 12), 4).shape
-    torch.Size([1, 3, 8, 12])
-    """
-    size = (x.shape[-2], x.shape[-1])
-    small = [max(1, round(n / scale)) for n in size]
-    y = F.interpolate(x, size=small, mode="bicubic", antialias=True)
-    return F.interpolate(y, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
-
-
 @dataclass(frozen=True)
 class Coefficients:
     """Of the formula above, each (batch, 1, 1, 1); ``relative`` says that ``o`` is ``c``."""

@@ -16,10 +16,10 @@ NAMES = {
 }
 
 
-def file_of(name_or_path: str | Path, beside: Path | None = None) -> Path:
-    """Return the file of a model of the package, or the path itself, from ``beside`` on.
+def file_of(name_or_path: str | Path) -> Path:
+    """Return the file of a model of the package, or the path itself.
 
-    >>> file_of("sr3").name, file_of("own.safetensors", Path("runs"))
+    >>> file_of("sr3").name, file_of("runs/own.safetensors")
     ('sr3.safetensors', PosixPath('runs/own.safetensors'))
     """
-    return NAMES.get(str(name_or_path), (beside or Path()) / name_or_path)
+    return NAMES.get(str(name_or_path), Path(name_or_path))

@@ -8,7 +8,7 @@ import torch
 import sfumato
 from sfumato.diffusion import repeated, resampled, upsampled
 from sfumato.diffusion.sr3 import SR3Denoiser
-from sfumato.errors import SettingsError
+from sfumato.errors import ModelError, SettingsError
 from sfumato.nn import UNetConfig, seeded_unet
 from sfumato.operators import parse
 from sfumato.pipeline import Settings, augment
@@ -250,3 +250,11 @@ def test_bits_do_not_depend_on_the_batch(batch):
     assert torch.equal(
         restored(a_model(), batch=batch, **tiles).image, restored(a_model(), **tiles).image
     )
+
+
+def test_a_model_may_be_named():
+    by_name = restored("embedded", "bicubic:4", picture(8, 8), steps=1)
+    loaded = restored(sfumato.load_prior("embedded"), "bicubic:4", picture(8, 8), steps=1)
+    assert torch.equal(by_name.image, loaded.image)
+    with pytest.raises(ModelError, match=r"nowhere\.safetensors"):
+        restored("nowhere.safetensors", "bicubic:4", picture(8, 8), steps=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -92,7 +93,7 @@ def restore(
     image: Tensor,
     degradation: str | Degradation,
     *,
-    prior: Prior | None = None,
+    prior: Prior | str | Path | None = None,
     settings: Settings | None = None,
     bits: int = 8,
 ) -> Result:
@@ -101,11 +102,13 @@ def restore(
     Args:
         image: the measurement, (channels, height, width) in [0, 1].
         degradation: what happened to it, as text or parsed.
-        prior: the denoiser; if None an embedded one, which depends on the task (``embedded_for``).
+        prior: the denoiser, or its name or file; if None an embedded one, which depends on the
+            task (``embedded_for``).
         settings: see ``Settings``; noise levels are standard deviations on the [0, 1] scale.
         bits: of the measurement's values, and of those that the result is rounded to.
 
-    Raises DegradationError, ShapeError and SettingsError, each with one line on what to do.
+    Raises DegradationError, ShapeError, SettingsError and ModelError, each with one line on what
+    to do.
 
     >>> import torch
     >>> result = restore(torch.rand(3, 8, 8), "average_pool:2", settings=Settings(steps=2))
@@ -119,7 +122,7 @@ def stream(
     image: Tensor,
     degradation: str | Degradation,
     *,
-    prior: Prior | None = None,
+    prior: Prior | str | Path | None = None,
     settings: Settings | None = None,
     bits: int = 8,
     start: Tensor | None = None,
@@ -136,7 +139,8 @@ def stream(
     t_0 = time.perf_counter()
     _check_image(image)
     settings, words = settings or Settings(), as_degradation(degradation)
-    prior = prior or load_prior(embedded_for(words, settings))
+    if not isinstance(prior, Prior):
+        prior = load_prior(prior or embedded_for(words, settings), device=image.device)
     n = supersampling(prior, words)
     problem = make_problem(image.float(), words, bits=bits, supersampling=n)
     resolved = resolve(settings, problem, prior)

@@ -55,18 +55,21 @@ def evaluations_of(denoiser: Denoiser) -> int:
 class AlternatingOrientation:
     """Evaluate the denoiser in another orientation at each noise level of a walk.
 
-    It costs nothing, and errors that depend on the orientation average out.
+    It costs nothing, and errors that depend on the orientation average out. With a ``share``
+    below 1 it goes only so far:  ``x + share (D(x) − x)``.
     """
 
-    def __init__(self, denoiser: Denoiser, sigmas: Sequence[float]) -> None:
+    def __init__(self, denoiser: Denoiser, sigmas: Sequence[float], share: float = 1.0) -> None:
         self.denoiser = denoiser
+        self.share = share
         self.evaluations = evaluations_of(denoiser)
         self._k = {sigma: i % ORIENTATIONS for i, sigma in enumerate(sigmas)}
 
     def __call__(self, x_t: Images, sigma: float) -> Images:
         """Estimate ``x_0``."""
         k = self._k[sigma]
-        return restored(self.denoiser(oriented(x_t, k), sigma), k)
+        x_0 = restored(self.denoiser(oriented(x_t, k), sigma), k)
+        return x_0 if self.share == 1 else x_t + self.share * (x_0 - x_t)
 
 
 class OrientationEnsemble:

@@ -28,6 +28,7 @@ from sfumato.pipeline.augment import (
 from sfumato.pipeline.canvas import ArrayStore, GridCanvas
 from sfumato.pipeline.kept import Kept
 from sfumato.pipeline.levels import COARSE_BITS, RestoredLevel
+from sfumato.pipeline.presets import PRESETS
 from sfumato.pipeline.problem import Source, by_windows, make_problem
 from sfumato.pipeline.refinement import Regression, embedded_for, enlarged_by
 from sfumato.pipeline.report import Report
@@ -243,10 +244,21 @@ class Run:
         if r.objective != "distortion":
             return denoiser
         if r.steps > 1:
-            return AlternatingOrientation(denoiser, r.sigmas())
+            return AlternatingOrientation(denoiser, r.sigmas(), self._share_of_a_round())
         if self.source.task == "denoise":
             return Unclipped(denoiser, grey=self.source.grey, collaborative=bool(r.collaborative))
         return OrientationEnsemble(denoiser)
+
+    def _share_of_a_round(self) -> float:
+        """Return how far one of the rounds goes towards its estimate.
+
+        A network that is shown its own answers again and again exaggerates what it sees. So the
+        way is that of the task's own number of rounds: more of them are shorter, and lead to the
+        same image.
+        """
+        if self.r.sampler != "rounds":
+            return 1.0
+        return min(1.0, PRESETS[self.source.task, "distortion"].steps / self.r.steps)
 
     def level(self, i: int, sample: int, guide: Canvas | None = None) -> RestoredLevel:
         """Return level ``i``, coarsest first."""

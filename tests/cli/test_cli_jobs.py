@@ -156,11 +156,11 @@ def test_a_region_is_that_of_the_full_run(tmp_path, small, prior):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [BOX, ["-s", 2]])
+@pytest.mark.parametrize("kernel", [[*BOX, "-t", 16, "--overlap", 8], ["-s", 2]])
 def test_ten_kills(tmp_path, small, prior, kernel):
     """SIGKILL at ten random moments."""
     began = time.monotonic()
-    words = ["upscale", small, "-n", prior, *TILES, *kernel, "-t", 16, "--overlap", 8, "-o"]
+    words = ["upscale", small, "-n", prior, *TILES, *kernel, "-o"]
     command = [sys.executable, "-m", "sfumato", *map(str, words)]
     subprocess.run([*command, tmp_path / "a.png"], check=True, capture_output=True)
     took = time.monotonic() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import jaxtyping
@@ -22,6 +23,9 @@ jaxtyping.install_import_hook([f"sfumato.{name}" for name in _CHECKED], "typeche
 
 settings.register_profile("sfumato", deadline=None, derandomize=True)
 settings.load_profile("sfumato")
+
+# What a shell starts in the background is deaf to Ctrl-C, and so would be what a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)

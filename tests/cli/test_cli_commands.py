@@ -235,11 +235,9 @@ def test_help_loads_no_torch():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-#: Says when the network is asked for the first time, and lets it take its time. (What a shell
-#: starts in the background is deaf to Ctrl-C, and so would this be.)
+#: Says when the network is asked for the first time, and lets it take its time.
 SLOW = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import time
 from sfumato.diffusion.precondition import EDMDenoiser
 def slow(self, x_t, sigma):
     print("asked", flush=True)
